@@ -131,8 +131,8 @@ fn a_value_is_erased_through_the_process_that_has_the_log() {
 fn what_cannot_be_erased_says_why() {
     let world = World::held();
     for (arguments, code, says) in [
-        ("erase 9f3ac102 --key datase --reason x --yes", code::NOT_FOUND, "nobody wrote the key 'datase'"),
-        ("erase 9f3ac102 --seq 99 --reason x --yes", code::NOT_FOUND, "there is no seq 99"),
+        ("erase 9f3ac102 --key datase --reason x --yes", code::NOT_FOUND, "no value was written to key 'datase'"),
+        ("erase 9f3ac102 --seq 99 --reason x --yes", code::NOT_FOUND, "no event has seq 99"),
         ("erase 9f3ac102 --seq 1 --reason x --yes", code::NOT_DONE, "holds no value"),
         ("erase 51b00007 --key request_id --reason x --yes", code::NOT_DONE, "not over"),
         ("erase ffffffff --key a --reason x --yes", code::NOT_FOUND, "no execution 'ffffffff'"),

@@ -1,4 +1,4 @@
-//! Workflows as folds over an event log.
+//! Workflows as folds over an event log: a pure core, and a runtime around it.
 pub mod core;
 #[cfg(feature = "runtime")]
 pub mod runtime;

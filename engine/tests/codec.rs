@@ -1,10 +1,10 @@
-//! Bytes: everything comes back as it went in, nothing that is not ours is guessed at, and format 1 stays format 1.
+//! Encoding: values round-trip, unknown bytes are rejected, and format 1 does not change.
 
 use std::fmt::Debug;
 
 use crate::support::plan::plans;
 use crate::support::simulate::Simulation;
-use crate::support::{Sentence, cases, task};
+use crate::support::{TaskBuilder, cases, task};
 use cloacina_engine::core::codec::*;
 use cloacina_engine::core::definition::*;
 use cloacina_engine::core::event::*;
@@ -16,7 +16,7 @@ use cloacina_engine::core::trigger::{DropCause, Pace, TriggerDefined, TriggerDro
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Every reader of bytes; none may panic.
+/// Runs every decoder. None may panic.
 fn decode_all(bytes: &[u8]) {
     let _ = decode_event(bytes);
     let _ = decode_definition(bytes);
@@ -27,7 +27,7 @@ fn decode_all(bytes: &[u8]) {
     let _ = decode_trigger_label(bytes);
 }
 
-fn comes_back<T: PartialEq + Debug>(
+fn assert_round_trips<T: PartialEq + Debug>(
     value: &T,
     encode: impl Fn(&T) -> Vec<u8>,
     decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
@@ -53,7 +53,7 @@ fn of_events_that_are_read_together_a_name_is_kept_once() {
     let (first, again) = (task(&started("load")), task(&started("load")));
     assert_eq!(&*first, "load");
     assert!(std::sync::Arc::ptr_eq(&first, &again));
-    // More names than are known at once, and one too long to be kept.
+    // More names than the table holds, and one that is too long for it.
     let many = (0..5_000).map(|at| format!("task_{at}")).chain(["x".repeat(5_000)]).cycle().take(15_000);
     many.for_each(|name| assert_eq!(*task(&started(&name)), *name));
 }
@@ -67,11 +67,11 @@ proptest! {
         simulation.run(&choices);
         let mut names = Names::default();
         for recorded in simulation.events() {
-            comes_back(&recorded.event, encode_event, decode_event);
+            assert_round_trips(&recorded.event, encode_event, decode_event);
             assert_eq!(decode_event_among(&encode_event(&recorded.event), &mut names).as_ref(), Ok(&recorded.event));
         }
-        comes_back(&**plan.graph.definition(), encode_definition, decode_definition);
-        comes_back(&cloacina_engine::core::decide::label(&simulation.state), encode_label, decode_label);
+        assert_round_trips(&**plan.graph.definition(), encode_definition, decode_definition);
+        assert_round_trips(&cloacina_engine::core::decide::label(&simulation.state), encode_label, decode_label);
     }
 
     #[test]
@@ -85,7 +85,7 @@ proptest! {
         let events = simulation.events().into_iter().map(|recorded| encode_event(&recorded.event));
         for mut bytes in events.chain([encode_definition(plan.graph.definition())]) {
             for (place, byte) in &changes {
-                // Past the magic, so that the body is looked at.
+                // Behind the magic byte, so that the body is decoded.
                 let at = 3 + place.index(bytes.len() - 3);
                 bytes[at] = *byte;
             }
@@ -101,7 +101,7 @@ proptest! {
     }
 }
 
-/// A length of four billion elements in a body of a few bytes: it is refused before anything is allocated for it.
+/// A small body that claims to have billions of elements is rejected before anything is allocated.
 #[test]
 fn a_hostile_length_allocates_nothing() {
     let huge: &[&[u8]] = &[&[253], &[0xff; 8]];
@@ -125,14 +125,14 @@ fn nested(depth: usize) -> Condition {
     (0..depth).fold(Condition::Always, |inner, _| Condition::All(vec![inner]))
 }
 
-/// A condition tree nests, and was decoded by recursion without a limit: two bytes for each level. A definition of half
-/// a megabyte overflowed the stack of whoever read it.
+/// Regression: conditions were decoded recursively without a limit, at two bytes per level. A definition of half a
+/// megabyte overflowed the stack.
 #[test]
 fn a_condition_nested_without_end_is_refused() {
     let definition = |condition| Definition { workflow: "w".into(), tasks: vec![task("a").when(condition)] };
     let shallow = encode_definition(&definition(nested(1)));
     let deeper = encode_definition(&definition(nested(2)));
-    // What one more level adds, as bytes.
+    // The bytes that one more level adds.
     let start = shallow.iter().zip(&deeper).take_while(|(one, other)| one == other).count() - 2;
     let level = &deeper[start..start + deeper.len() - shallow.len()];
     assert_eq!(level, [1, 1], "all_of with one part");
@@ -140,8 +140,8 @@ fn a_condition_nested_without_end_is_refused() {
     let error = decode_definition(&bytes).unwrap_err();
     assert!(matches!(error, DecodeError::Broken { .. }), "{error}");
 
-    // What can be read can be registered, and the other way round.
-    let limit = Condition::DEEPEST;
+    // A definition can be decoded if and only if it is valid.
+    let limit = Condition::MAX_DEPTH;
     let deepest = definition(nested(limit));
     assert_eq!(decode_definition(&encode_definition(&deepest)), Ok(deepest.clone()));
     assert!(Graph::new(deepest.into()).is_ok());
@@ -257,7 +257,8 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
 
-/// The bytes of format 1, one file for each kind. A file is only ever added: with `GOLDEN=write`, for a new kind.
+/// Compares with the bytes of format 1, one golden file per kind. Files are never changed; `GOLDEN=write` adds one for
+/// a new kind.
 #[test]
 fn the_bytes_of_format_1_do_not_change() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/events-v1");
@@ -268,8 +269,8 @@ fn the_bytes_of_format_1_do_not_change() {
             std::fs::write(&path, hex(&encode_event(&event))).unwrap();
         }
         let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(hex(&encode_event(&event)), golden, "{} is written otherwise than format 1 says", event.name());
-        assert_eq!(decode_event(&unhex(&golden)), Ok(event), "a log of format 1 is not read any more");
+        assert_eq!(hex(&encode_event(&event)), golden, "{} is not encoded as in format 1", event.name());
+        assert_eq!(decode_event(&unhex(&golden)), Ok(event), "logs of format 1 must stay readable");
     }
     assert!(one_of_each().len() == 17 && decode_event(&[b'E', 1, 1, 18, 0]).is_err(), "a new kind needs a golden file");
 }
@@ -328,18 +329,18 @@ fn one_of_each_of_a_trigger() -> Vec<TriggerEvent> {
     ]
 }
 
-/// As for executions: see [`the_bytes_of_format_1_do_not_change`].
+/// The same as [`the_bytes_of_format_1_do_not_change`] for schedules and triggers.
 #[test]
 fn the_bytes_of_schedules_and_triggers_do_not_change() {
     for (kind, event) in (32..).zip(one_of_each_of_a_schedule()) {
         assert_eq!(event.kind(), kind, "each kind once, in order");
-        comes_back(&event, encode_schedule_event, decode_schedule_event);
-        is_golden(kind, event.name(), &encode_schedule_event(&event));
+        assert_round_trips(&event, encode_schedule_event, decode_schedule_event);
+        assert_golden(kind, event.name(), &encode_schedule_event(&event));
     }
     for (kind, event) in (48..).zip(one_of_each_of_a_trigger()) {
         assert_eq!(event.kind(), kind, "each kind once, in order");
-        comes_back(&event, encode_trigger_event, decode_trigger_event);
-        is_golden(kind, event.name(), &encode_trigger_event(&event));
+        assert_round_trips(&event, encode_trigger_event, decode_trigger_event);
+        assert_golden(kind, event.name(), &encode_trigger_event(&event));
     }
     assert_eq!((one_of_each_of_a_schedule().len(), one_of_each_of_a_trigger().len()), (8, 5));
     for unknown in [18, 31, 40, 47, 53] {
@@ -349,12 +350,12 @@ fn the_bytes_of_schedules_and_triggers_do_not_change() {
     }
 }
 
-fn is_golden(kind: u16, name: &str, bytes: &[u8]) {
+fn assert_golden(kind: u16, name: &str, bytes: &[u8]) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/events-v1");
     let path = folder.join(format!("{kind:02}-{name}.hex"));
     if !path.exists() && std::env::var_os("GOLDEN").is_some() {
         std::fs::write(&path, hex(bytes)).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert_eq!(hex(bytes), golden, "{name} is written otherwise than format 1 says");
+    assert_eq!(hex(bytes), golden, "{name} is not encoded as in format 1");
 }

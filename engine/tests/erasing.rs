@@ -1,10 +1,10 @@
-//! What is erased is gone, everything else is as it was, and no value is ever made up.
+//! Erasure: erased values are gone, everything else is unchanged, and no value is made up.
 
 use std::collections::BTreeMap;
 
 use crate::support::plan::plans;
 use crate::support::simulate::Simulation;
-use crate::support::{ID, Sentence, Story, cases, error, library, task, workflow};
+use crate::support::{ID, Story, TaskBuilder, cases, error, library, task, workflow};
 use cloacina_engine::core::codec::{decode_event, encode_event};
 use cloacina_engine::core::context::values;
 use cloacina_engine::core::definition::{Condition, Operator, TriggerRule};
@@ -21,17 +21,17 @@ fn numbered(events: &[Recorded]) -> Vec<(Seq, Event)> {
     events.iter().map(|recorded| (recorded.seq, recorded.event.clone())).collect()
 }
 
-/// The history as a reader has it after an erasure: notes in the place of what was erased, as they went through the log.
-fn without(events: &[Recorded], erased: &BTreeMap<Seq, Event>) -> Vec<Recorded> {
+/// Returns the history as a reader sees it after an erasure, with redacted copies that went through the log's encoding.
+fn redact(events: &[Recorded], erased: &BTreeMap<Seq, Event>) -> Vec<Recorded> {
     let left = |recorded: &Recorded| {
-        let note = erased.get(&recorded.seq).map(|note| decode_event(&encode_event(note)).unwrap());
-        Recorded { event: note.unwrap_or_else(|| recorded.event.clone()), ..recorded.clone() }
+        let copy = erased.get(&recorded.seq).map(|copy| decode_event(&encode_event(copy)).unwrap());
+        Recorded { event: copy.unwrap_or_else(|| recorded.event.clone()), ..recorded.clone() }
     };
     events.iter().map(left).collect()
 }
 
 fn erase(events: &[Recorded], what: &What) -> Vec<Recorded> {
-    without(events, &plan(&numbered(events), std::slice::from_ref(what)).unwrap())
+    redact(events, &plan(&numbered(events), std::slice::from_ref(what)).unwrap())
 }
 
 fn states(events: &[Recorded], graph: &std::sync::Arc<cloacina_engine::core::graph::Graph>) -> Vec<Execution> {
@@ -83,7 +83,7 @@ proptest! {
                 prop_assert!(*name == key || !value.is_erased(), "only {} was erased, not {}", key, name);
             }
             for (name, value) in &before {
-                // A value is there still, or erased; nothing vanishes.
+                // A value is unchanged or erased. None disappears.
                 prop_assert!(after.contains_key(name), "{name} = {value} has vanished");
             }
         }
@@ -125,10 +125,10 @@ fn what_a_branch_left_alone_is_known_though_the_base_was_not_its_own() {
     let graph = story.state.graph().clone();
     let first = story.events.iter().find(|recorded| matches!(&recorded.event, Event::ContextWritten(_))).unwrap();
     let after = context(states(&erase(&story.events, &What::Seq(first.seq)), &graph).last().unwrap());
-    assert_eq!(after["key"].value(), json!(2), "left saw what is erased, and wrote over it");
+    assert_eq!(after["key"].value(), json!(2), "left overwrote the erased value");
 }
 
-/// Whether a task ran because of a value cannot be worked out any more once that is erased. The log still knows.
+/// Once a value is erased, a condition on it cannot be evaluated again. Its outcome is still in the log.
 #[test]
 fn a_condition_on_an_erased_value_came_to_what_the_log_says() {
     for value in [1, 2] {
@@ -162,7 +162,11 @@ fn nothing_that_was_erased_can_be_found_in_what_is_left() {
         assert!(!String::from_utf8_lossy(&bytes).contains("Ada"), "seq {}", recorded.seq);
     }
     let Event::ExecutionFailed(ended) = &left.last().unwrap().event else { panic!("it failed") };
-    assert_eq!((ended.context, &*ended.reason), ([0; 32], ERASED_TEXT), "no guess can be tried by the digest");
+    assert_eq!(
+        (ended.context, &*ended.reason),
+        ([0; 32], ERASED_TEXT),
+        "the digest must not allow guesses to be checked"
+    );
     let Event::TaskFailed(failed) = &left[failed as usize].event else { panic!("it is the failure") };
     assert_eq!((&*failed.error.kind, &*failed.error.message), ("ValueError", ERASED_TEXT));
 }

@@ -1,8 +1,8 @@
-//! Definitions: what is refused, and in what words; and that size is no reason.
+//! Validation of definitions: error messages, and large graphs.
 
 use std::sync::Arc;
 
-use crate::support::{self, Sentence, failed, success, task, workflow};
+use crate::support::{self, TaskBuilder, failed, success, task, workflow};
 use cloacina_engine::core::definition::{Condition, Definition, TaskDefinition};
 use cloacina_engine::core::graph::{Graph, InvalidDefinition, Problem, TaskIndex};
 
@@ -25,9 +25,9 @@ fn chain(count: usize) -> Vec<TaskDefinition> {
 
 #[test]
 fn every_problem_is_named_at_once() {
-    let says = problems([task("a").after(["bee"]), task("bees"), task("bees"), task("c").when(success("nobody"))]);
+    let error = problems([task("a").after(["bee"]), task("bees"), task("bees"), task("c").when(success("nobody"))]);
     assert_eq!(
-        says.to_string(),
+        error.to_string(),
         "workflow 'flow' is not valid: Duplicate task: bees; Missing dependency: task 'a' depends on 'bee', which is not \
          in the workflow; did you mean 'bees'?; Missing dependency: task 'c' depends on 'nobody', which is not in the \
          workflow"
@@ -38,22 +38,22 @@ fn every_problem_is_named_at_once() {
 
 #[test]
 fn a_cycle_is_shown_along_its_edges() {
-    let says =
+    let error =
         problems([task("a").after(["c"]), task("b").after(["a"]), task("c").after(["b"]), task("d").after(["c"])]);
-    assert_eq!(says.problems, [Problem::Cycle(["a", "b", "c", "a"].map(String::from).to_vec())]);
-    let says = problems([task("a").after(["a"]), task("b").when(failed("b"))]);
-    assert_eq!(says.problems.len(), 2);
-    // A condition makes a task wait, too.
-    let says = problems([task("a").when(failed("b")), task("b").after(["a"])]);
-    assert_eq!(says.problems, [Problem::Cycle(["a", "b", "a"].map(String::from).to_vec())]);
+    assert_eq!(error.problems, [Problem::Cycle(["a", "b", "c", "a"].map(String::from).to_vec())]);
+    let error = problems([task("a").after(["a"]), task("b").when(failed("b"))]);
+    assert_eq!(error.problems.len(), 2);
+    // Tasks also wait for the tasks that their conditions name.
+    let error = problems([task("a").when(failed("b")), task("b").after(["a"])]);
+    assert_eq!(error.problems, [Problem::Cycle(["a", "b", "a"].map(String::from).to_vec())]);
 }
 
-/// A cycle was only looked for where nothing else was wrong: it came to light after the first problem had been mended.
+/// Regression: cycles were only reported if there were no other problems.
 #[test]
 fn a_cycle_is_named_beside_other_problems() {
-    let says = problems([task("a").after(["b", "nobody"]), task("b").after(["a"]), task("c"), task("c")]);
+    let error = problems([task("a").after(["b", "nobody"]), task("b").after(["a"]), task("c"), task("c")]);
     assert_eq!(
-        says.problems,
+        error.problems,
         [
             Problem::Duplicate("c".into()),
             Problem::Missing { task: "a".into(), missing: "nobody".into(), nearest: None },
@@ -62,19 +62,19 @@ fn a_cycle_is_named_beside_other_problems() {
     );
 }
 
-/// The search for cycles called itself once for each task: a cycle behind a long chain overflowed the stack.
+/// Regression: the search for cycles was recursive, and a long cycle overflowed the stack.
 #[test]
 fn a_cycle_of_a_hundred_thousand_tasks_is_found() {
     let mut tasks = chain(100_000);
     tasks[0].dependencies = vec![numbered(99_999).into()];
-    let says = problems(tasks);
-    let [Problem::Cycle(path)] = &says.problems[..] else { panic!("{} problems", says.problems.len()) };
+    let error = problems(tasks);
+    let [Problem::Cycle(path)] = &error.problems[..] else { panic!("{} problems", error.problems.len()) };
     assert_eq!(path.len(), 100_001);
-    // A small one at the end of a chain is shown as it is.
+    // A short cycle at the end of a long chain.
     let mut tasks = chain(50_000);
     tasks[49_998].dependencies.push(numbered(49_999).into());
-    let says = problems(tasks);
-    assert_eq!(says.problems, [Problem::Cycle([49_998, 49_999, 49_998].map(numbered).to_vec())]);
+    let error = problems(tasks);
+    assert_eq!(error.problems, [Problem::Cycle([49_998, 49_999, 49_998].map(numbered).to_vec())]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn order_levels_ends_and_ancestors() {
         graph.levels().iter().map(|level| names(level)).collect::<Vec<_>>(),
         [vec!["a"], vec!["b", "c"], vec!["d"], vec!["e"]]
     );
-    // `e` waits for `d`, but does not see it: both are ends of the context, one is an end of failures.
+    // `e` waits for `d` without depending on it: both are leaves of the context, but only `e` is an end for failures.
     assert_eq!(names(graph.leaves()), ["d", "e"]);
     assert_eq!(names(&graph.roots()), ["a"]);
     let [d, b, a, c, e] = ["d", "b", "a", "c", "e"].map(|name| graph.find(name).unwrap());

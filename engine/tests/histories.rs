@@ -1,7 +1,7 @@
-//! Whole histories: given these events, when this is asked, then those.
+//! Whole histories: given events, when a command, then events.
 
 use crate::support::story::{options, request};
-use crate::support::{self, Sentence, Story, error, json, task, workflow};
+use crate::support::{self, Story, TaskBuilder, error, json, task, workflow};
 use cloacina_engine::core::decide::{Command, Effect, Rejection};
 use cloacina_engine::core::definition::TriggerRule;
 use cloacina_engine::core::event::{ExecutionOptions, Reads};
@@ -14,10 +14,10 @@ use cloacina_engine::core::time::Millis;
 fn a_chain_from_input_to_end() {
     let graph = workflow([task("extract"), task("load").after(["extract"])]);
     let mut story = Story::from_input(&graph, [("day", json!("monday"))]);
-    story.assert_tells(["started with 1 inputs", "day=\"monday\""]).assert_ready(["extract"]);
+    story.assert_new_lines(["started with 1 inputs", "day=\"monday\""]).assert_ready(["extract"]);
     story.starts("extract").assert_ready([]).completes("extract", [("rows", json!(3))]).assert_ready(["load"]);
-    story.assert_tells(["extract#1 starts", "rows=3", "extract#1 completes"]);
-    story.runs("load", []).assert_tells(["load#1 starts", "load#1 completes", "completed"]);
+    story.assert_new_lines(["extract#1 starts", "rows=3", "extract#1 completes"]);
+    story.runs("load", []).assert_new_lines(["load#1 starts", "load#1 completes", "completed"]);
     story.assert_status(Status::Completed).assert_context(json!({"day": "monday", "rows": 3}));
     assert!(story.effects.iter().any(|effect| matches!(effect, Effect::Answer)));
     assert_eq!(story.state.next_timer(), None);
@@ -38,10 +38,10 @@ fn a_diamond_waits_for_both_sides() {
 fn a_failed_attempt_is_tried_again_when_it_is_due() {
     let graph = workflow([task("a").tried(3)]);
     let mut story = Story::of(&graph);
-    story.later(5).fails("a").assert_tells(["started with 0 inputs", "a#1 starts", "a#1 fails, again at 1005 ms"]);
+    story.later(5).fails("a").assert_new_lines(["started with 0 inputs", "a#1 starts", "a#1 fails, again at 1005 ms"]);
     story.assert_task("a", "WaitingRetry").assert_ready([]).wait(999).assert_ready([]).wait(1).assert_ready(["a"]);
     story.fails("a").wait(1_000).fails("a");
-    story.assert_tells([
+    story.assert_new_lines([
         "a#2 starts",
         "a#2 fails, again at 2005 ms",
         "a#3 starts",
@@ -50,7 +50,7 @@ fn a_failed_attempt_is_tried_again_when_it_is_due() {
     ]);
 }
 
-/// A task could be started while it still had to wait for its retry: the command only looked at whether it waited.
+/// Regression: a task could be started before its retry was due.
 #[test]
 fn a_retry_that_is_not_due_cannot_start() {
     let graph = workflow([task("a").tried(2)]);
@@ -73,7 +73,7 @@ fn waits_grow_and_are_varied_but_never_longer_than_the_longest() {
     let waits = |jitter| [1, 2, 3, 4].map(|failures| policy.delay_with(failures, Jitter(jitter)).0);
     assert_eq!(waits(500), [1_000, 2_000, 3_000, 3_000]);
     assert_eq!(waits(0), [750, 1_500, 2_250, 2_250]);
-    // "No wait is longer": jitter made waits of up to a quarter more.
+    // Regression: jitter made delays up to a quarter longer than the longest.
     assert_eq!(waits(1_000), [1_250, 2_500, 3_000, 3_000]);
     let strange = RetryPolicy { backoff: Backoff::Linear { multiplier: f64::NAN }, ..policy.clone() };
     assert!(strange.delay(u32::MAX).0 <= 3_000);
@@ -146,8 +146,8 @@ fn an_execution_that_runs_out_of_time_fails_and_says_what_was_not_done() {
     story.assert_context(json!({"c": 1}));
 }
 
-/// An engine that had slept through both limits found that the task had failed, which settled everything, and then
-/// failed the execution as out of time with nothing that was "not done".
+/// Regression: when both timeouts had passed, the timeout of the task settled everything, and then the execution failed
+/// with its own timeout and an empty list of tasks that were "not done".
 #[test]
 fn a_task_that_ends_the_execution_by_running_out_of_time_is_its_reason() {
     let graph = workflow([task("a").timeout(100), task("b").after(["a"])]);
@@ -161,9 +161,9 @@ fn a_task_that_ends_the_execution_by_running_out_of_time_is_its_reason() {
 fn a_cancelled_execution_stops_what_runs_and_keeps_what_was_done() {
     let graph = workflow([task("a"), task("b").after(["a"]), task("c").after(["b"])]);
     let mut story = Story::of(&graph);
-    story.runs("a", [("a", json!(1))]).starts("b").then();
+    story.runs("a", [("a", json!(1))]).starts("b").skip_lines();
     story.command(Command::Cancel(request("ops", Some("wrong day"))));
-    story.assert_tells(["cancel requested", "cancelled: cancelled by ops: wrong day"]);
+    story.assert_new_lines(["cancel requested", "cancelled: cancelled by ops: wrong day"]);
     assert!(matches!(story.effects[..], [Effect::Stop { .. }, Effect::Answer]));
     story.assert_status(Status::Cancelled).assert_task("a", "Completed").assert_task("b", "Cancelled");
     story.assert_context(json!({"a": 1})).assert_ready([]);
@@ -206,7 +206,7 @@ fn the_context_of_an_unfinished_execution_is_what_the_ends_see_so_far() {
     story.assert_context(json!({"list": [], "n": 0}));
     story.runs("a", [("n", json!(1))]).assert_context(json!({"list": [], "n": 1}));
     story.runs("b", [("list", json!(["b"]))]).assert_context(json!({"list": ["b"], "n": 1}));
-    // What a running attempt has written counts when it completes.
+    // The writes of a running attempt take effect when it completes.
     story.starts("c").assert_context(json!({"list": ["b"], "n": 1}));
     story.completes("c", [("list", json!(["c"]))]).assert_context(json!({"list": ["b", "c"], "n": 1}));
     story.command(Command::Cancel(request("ops", None))).assert_context(json!({"list": ["b", "c"], "n": 1}));

@@ -1,6 +1,6 @@
 //! Which value a task sees: ancestry, joins, removals, collisions.
 
-use crate::support::{self, Sentence, Story, json, task, workflow};
+use crate::support::{self, Story, TaskBuilder, json, task, workflow};
 use cloacina_engine::core::context::{Joined, Joins, Ledger, Scope, Version, VersionRef};
 use cloacina_engine::core::definition::TaskDefinition;
 use cloacina_engine::core::event::{Key, Seen};
@@ -11,8 +11,9 @@ fn diamond() -> [TaskDefinition; 4] {
     [task("start"), task("left").after(["start"]), task("right").after(["start"]), task("end").after(["left", "right"])]
 }
 
-/// The value of `key` at `end` of a diamond, where each of the three before it writes what it is given.
-fn meeting(base: Value, left: Value, right: Value) -> (Value, usize) {
+/// Returns the value of `key` at the end of a diamond whose other tasks write the given values, and the number of
+/// collisions. `null` removes the key.
+fn join_of(base: Value, left: Value, right: Value) -> (Value, usize) {
     let mut story = Story::of(&workflow(diamond()));
     for (task, value) in [("start", base), ("left", left), ("right", right)] {
         match value {
@@ -43,14 +44,14 @@ fn a_failed_attempts_writes_have_no_effect() {
     let graph = workflow([task("a").tried(2), task("b").after(["a"])]);
     let mut story = Story::of(&graph);
     story.starts("a").fails_by("a", support::error("E", "x"), |context| context.set("half", Json::from(json!(1))));
-    assert!(story.tells().contains(&"half=1".to_owned()));
+    assert!(story.new_lines().contains(&"half=1".to_owned()));
     story.wait(1_000).starts("a").assert_sees("a", json!({}));
     story.completes("a", [("whole", json!(2))]).starts("b").assert_sees("b", json!({"whole": 2}));
 }
 
 #[test]
 fn lists_keep_both_branches_additions_and_removals_in_the_order_of_the_dependencies() {
-    assert_eq!(meeting(json!(["a", "b"]), json!(["a", "b", "l"]), json!(["b", "r"])), (json!(["b", "l", "r"]), 0));
+    assert_eq!(join_of(json!(["a", "b"]), json!(["a", "b", "l"]), json!(["b", "r"])), (json!(["b", "l", "r"]), 0));
 }
 
 #[test]
@@ -58,14 +59,14 @@ fn objects_meet_key_by_key() {
     let base = json!({"rows": 1, "by": {"x": 1}});
     let left = json!({"rows": 2, "by": {"x": 1, "l": [1]}});
     let right = json!({"rows": 1, "by": {"r": 2}});
-    assert_eq!(meeting(base, left, right), (json!({"rows": 2, "by": {"l": [1], "r": 2}}), 0));
+    assert_eq!(join_of(base, left, right), (json!({"rows": 2, "by": {"l": [1], "r": 2}}), 0));
 }
 
 #[test]
 fn what_cannot_be_had_together_takes_the_later_dependency_and_is_reported() {
-    assert_eq!(meeting(json!(0), json!(1), json!(2)), (json!(2), 1));
-    assert_eq!(meeting(json!(0), json!(2), json!(2)), (json!(2), 0));
-    // The order of the list decides, not the order of time.
+    assert_eq!(join_of(json!(0), json!(1), json!(2)), (json!(2), 1));
+    assert_eq!(join_of(json!(0), json!(2), json!(2)), (json!(2), 0));
+    // The order of the dependencies decides, not the order of completion.
     let mut tasks = diamond();
     tasks[3] = task("end").after(["right", "left"]);
     let mut story = Story::of(&workflow(tasks));
@@ -78,17 +79,17 @@ fn what_cannot_be_had_together_takes_the_later_dependency_and_is_reported() {
 
 #[test]
 fn a_branch_that_left_the_base_as_it_was_never_wins() {
-    assert_eq!(meeting(json!(0), json!(1), json!(0)), (json!(1), 0));
-    assert_eq!(meeting(json!(0), json!(0), json!(1)), (json!(1), 0));
-    assert_eq!(meeting(json!({"a": 1}), json!({}), json!({"a": 1})), (json!({}), 0));
+    assert_eq!(join_of(json!(0), json!(1), json!(0)), (json!(1), 0));
+    assert_eq!(join_of(json!(0), json!(0), json!(1)), (json!(1), 0));
+    assert_eq!(join_of(json!({"a": 1}), json!({}), json!({"a": 1})), (json!({}), 0));
 }
 
 #[test]
 fn a_removal_is_a_change_like_any_other() {
-    assert_eq!(meeting(json!(0), Value::Null, json!(0)).1, 0);
+    assert_eq!(join_of(json!(0), Value::Null, json!(0)).1, 0);
     let mut story = Story::from_input(&workflow(diamond()), [("key", json!(1))]);
     story.runs("start", []).removes("left", "key").runs("right", []).starts("end").assert_sees("end", json!({}));
-    // Removed in one branch, changed in the other: the later one is taken, and it is reported.
+    // One branch removes the value and the other changes it: the later one is taken, and the collision is reported.
     let mut story = Story::from_input(&workflow(diamond()), [("key", json!(1))]);
     story.runs("start", []).removes("left", "key").runs("right", [("key", json!(2))]).starts("end");
     story.assert_sees("end", json!({"key": 2}));
@@ -112,7 +113,7 @@ fn a_write_that_saw_the_other_hides_it() {
 
 #[test]
 fn criss_cross_joins_of_the_same_branches_agree() {
-    // Both sides join `a` and `b`, add their own, and meet: nothing is there twice.
+    // Both sides join `a` and `b` and add an element. Joining them duplicates nothing.
     let graph = workflow([
         task("a"),
         task("b"),
@@ -151,7 +152,7 @@ fn many_branches_join_from_first_to_last() {
     tasks.push(end);
     let mut story = Story::of(&workflow(tasks));
     story.runs("start", [("list", json!([])), ("n", json!(0))]);
-    // Finished in another order than they are listed in.
+    // The tasks complete in a different order than they are listed in.
     for at in [3, 19, 0, 7].into_iter().chain((0..20).filter(|at| ![3, 19, 0, 7].contains(at))) {
         let name = names[at].as_str();
         story.runs(name, [("list", json!([at]))]);
@@ -160,9 +161,9 @@ fn many_branches_join_from_first_to_last() {
     story.starts("end").assert_sees("end", json!({"list": descending, "n": 0}));
 }
 
-/// `revert` undid what `offer` had added, `note` had seen the offer, `count` had seen none of it. The first join kept
-/// `count`'s list, since `revert` had left the base as it was, and forgot that it had seen the offer: at the second one
-/// the offer was back.
+/// Regression: `revert` undid the addition of `offer`, which `note` had seen and `count` had not. The first join kept
+/// `count`'s list, since `revert` left the base unchanged, and forgot that it had seen the offer, so the second join
+/// restored it.
 #[test]
 fn a_join_remembers_what_it_saw_of_a_branch_that_changed_nothing_in_the_end() {
     let graph = workflow([
@@ -203,12 +204,12 @@ fn what_a_read_saw_is_recorded_as_it_was() {
         context.finish().1.keys.into_iter().map(|read| (read.key.to_string(), read.seen)).collect();
     let seq = |key: &str, value: &str| {
         let line = format!("{key}={value}");
-        story.events.iter().find(|recorded| support::say(&recorded.event) == line).unwrap().seq
+        story.events.iter().find(|recorded| support::describe(&recorded.event) == line).unwrap().seq
     };
     let expected = [
         ("gone", Seen::Nothing),
         ("in", Seen::Write(seq("in", "1"))),
-        // Only one branch changed it: its write is what was seen.
+        // Only one branch changed it, so its write was seen.
         ("kept", Seen::Write(seq("kept", "[1]"))),
         ("list", Seen::Merged(vec![seq("list", "[1]"), seq("list", "[2]")])),
         ("noise", Seen::Undeclared(seq("noise", "1"))),
@@ -228,8 +229,8 @@ fn version(joined: &Joined, key: &str) -> VersionRef {
     Ledger::default().look(&joined.scope, key).unwrap().clone()
 }
 
-/// Two tasks write numbers, two that see both of them in different orders write others, and one sees those. What those two
-/// started from is what the first two give together, in the order of their names.
+/// Two tasks write numbers, two tasks that join these in opposite orders overwrite them, and a last task joins the
+/// results. The base of that join is the merge of the first two, in the order of their names.
 fn criss_cross([one, other]: [&str; 2], first: [i64; 2], second: [i64; 2]) -> (Value, usize) {
     let graph = workflow([
         task("start"),
@@ -252,15 +253,15 @@ fn criss_cross([one, other]: [&str; 2], first: [i64; 2], second: [i64; 2]) -> (V
 #[test]
 fn plain_values_are_merged_into_a_base_wherever_that_can_be_told() {
     for names in [["a", "b"], ["b", "a"]] {
-        // The later name's value is the base, and who left it as it was does not win.
+        // The base is the value of the later name, and a branch that did not change it does not win.
         let base = if names[0] < names[1] { 2 } else { 1 };
         assert_eq!(criss_cross(names, [1, 2], [1, 2]), (json!(3 - base), 0), "{names:?}");
         assert_eq!(criss_cross(names, [1, 2], [2, 1]), (json!(3 - base), 0), "{names:?}");
         assert_eq!(criss_cross(names, [1, 2], [1, 7]), if base == 1 { (json!(7), 0) } else { (json!(7), 1) });
-        // Nobody left any of them as it was.
+        // Both branches changed the base.
         assert_eq!(criss_cross(names, [1, 2], [3, 4]), (json!(4), 1));
         assert_eq!(criss_cross(names, [1, 2], [3, 3]), (json!(3), 0));
-        // Both had written the same.
+        // The first two wrote the same value.
         assert_eq!(criss_cross(names, [1, 1], [1, 5]), (json!(5), 0));
         assert_eq!(criss_cross(names, [1, 1], [5, 1]), (json!(5), 0));
     }
@@ -300,7 +301,7 @@ fn deep_chains_of_merges_take_no_deep_stack_either() {
     assert_eq!(last.writes().len(), 2);
 }
 
-/// JSON that is nested deeper than our parser goes was read as `null` where two branches met, and `null` it stayed.
+/// Regression: JSON nested deeper than the parser's limit became `null` in a join.
 #[test]
 fn a_value_too_deep_to_be_merged_is_taken_whole_and_never_becomes_null() {
     let deep = |core: &str| Json::parse(&format!("{}{core}{}", "[".repeat(1_000), "]".repeat(1_000))).unwrap();
@@ -315,7 +316,7 @@ fn a_value_too_deep_to_be_merged_is_taken_whole_and_never_becomes_null() {
     assert_eq!(version(&joined, &key).value(), Some(&deep("1")));
 }
 
-/// A number that one branch wrote came back in another spelling after a join that had nothing to merge.
+/// Regression: a join without anything to merge changed the spelling of a number.
 #[test]
 fn what_is_taken_whole_keeps_its_text() {
     let spelled = |text: &str| Json::parse(text).unwrap();
@@ -327,8 +328,8 @@ fn what_is_taken_whole_keeps_its_text() {
     assert_eq!(version(&joined, &key).value().unwrap().as_str(), "{\"b\" : 1.0E2, \"a\": \"\\u00e9\"}");
 }
 
-/// Ten thousand workers wrote one key and met at one task. Each one's history was compared with all of those before it,
-/// and each collision listed all of those before it.
+/// Regression: 10,000 tasks wrote one key and were joined at one task. The cost was quadratic: each merge searched the
+/// histories of all earlier branches, and each collision listed all earlier writes.
 #[test]
 fn a_wide_fan_onto_one_key_costs_what_it_holds() {
     let key: Key = "total".into();
@@ -339,7 +340,7 @@ fn a_wide_fan_onto_one_key_costs_what_it_holds() {
             one(&key, &Version::written(Some(Json::from(json!(seq))), seq, Some(task), Some(start.clone())))
         })
         .collect();
-    // Some branches have seen the whole of it, or nothing new.
+    // A branch that changed nothing, and later one that saw everything.
     let mut all: Vec<&Scope> = branches.iter().collect();
     let untouched = one(&key, &start);
     all.push(&untouched);

@@ -1,10 +1,10 @@
-//! What is seen in a scope of a ledger is what each task would see if it had a map of its own.
+//! Property test: a scope of a ledger shows the same as if each task had its own map of the context.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::support::cases;
-use crate::support::term::{Heap, Terms};
+use crate::support::term::{TermArena, Terms};
 use cloacina_engine::core::context::{Context, Joins, Ledger, Scope, VersionRef};
 use cloacina_engine::core::event::{Key, Seq, TaskId};
 use cloacina_engine::core::json::Json;
@@ -12,8 +12,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// A task: which of those before it it comes after, what it writes, whether it also writes to each of many keys, how
-/// early it is done, and how much others write just before.
+/// A random task: its dependencies, what it writes, whether it also writes many keys at once, how early it completes,
+/// and how many unrelated commits come just before.
 #[derive(Clone, Debug)]
 struct Planned {
     after: Vec<u8>,
@@ -21,7 +21,7 @@ struct Planned {
     writes_many: bool,
     early: u8,
     noise: usize,
-    hears_noise: bool,
+    sees_noise: bool,
 }
 
 fn planned() -> impl Strategy<Value = Planned> {
@@ -29,12 +29,17 @@ fn planned() -> impl Strategy<Value = Planned> {
     let after = vec(any::<u8>(), 0..4);
     let writes = (vec((0..MANY.start + 3, 0..9_u8), 0..4), prop::bool::weighted(0.15));
     let noise = (noise, prop::bool::weighted(0.2));
-    (after, writes, any::<u8>(), noise).prop_map(|(after, (writes, writes_many), early, (noise, hears_noise))| {
-        Planned { after, writes, writes_many, early, noise, hears_noise }
+    (after, writes, any::<u8>(), noise).prop_map(|(after, (writes, writes_many), early, (noise, sees_noise))| Planned {
+        after,
+        writes,
+        writes_many,
+        early,
+        noise,
+        sees_noise,
     })
 }
 
-/// The keys that some tasks write all at once: there are enough of them for a join to go by what is new.
+/// The keys that some tasks write all at once. There are enough of them for a join to look only at new commits.
 const MANY: std::ops::Range<u8> = 7..40;
 
 impl Planned {
@@ -43,7 +48,7 @@ impl Planned {
         many.chain(self.writes.iter().copied()).collect()
     }
 
-    /// The tasks among the `before` ones that it comes after; each once, in the order of the list.
+    /// Its dependencies among the first `before` tasks; each once, in the order of the list.
     fn dependencies(&self, before: usize) -> Vec<usize> {
         let mut known = BTreeSet::new();
         let after = self.after.iter().filter(|_| before > 0).map(|at| before - 1 - usize::from(*at) % before.min(9));
@@ -51,7 +56,7 @@ impl Planned {
     }
 }
 
-/// Some keys only ever have numbers, others lists as well.
+/// Some keys only ever hold numbers, others lists as well.
 fn value(key: u8, number: u8) -> Option<Json> {
     match (key, number % 4) {
         (_, 0) => None,
@@ -61,12 +66,12 @@ fn value(key: u8, number: u8) -> Option<Json> {
     }
 }
 
-/// A task that is done.
-struct Done {
+/// A completed task.
+struct CompletedTask {
     gives: Scope,
-    /// The same, as a map of its own.
+    /// The same context as a map of its own.
     map: BTreeMap<Key, VersionRef>,
-    /// The same, in the model. What was written as noise is not in it.
+    /// The same context in the model, without the noise.
     terms: Terms,
 }
 
@@ -74,7 +79,7 @@ struct Done {
 struct World {
     ledger: Arc<Ledger>,
     joins: Joins,
-    heap: Heap,
+    arena: TermArena,
     seq: Seq,
     noise: Scope,
 }
@@ -93,21 +98,21 @@ impl World {
         }
     }
 
-    fn run(&mut self, name: &str, task: &Planned, upstream: &[&Done]) -> Done {
+    fn run(&mut self, name: &str, task: &Planned, upstream: &[&CompletedTask]) -> CompletedTask {
         self.make_noise(task.noise);
-        let noise = Done { gives: self.noise.clone(), map: map(&self.seen(&self.noise)), terms: Terms::new() };
+        let noise = CompletedTask { gives: self.noise.clone(), map: map(&self.seen(&self.noise)), terms: Terms::new() };
         let mut branches = upstream.to_vec();
-        branches.extend(Some(&noise).filter(|_| task.hears_noise));
+        branches.extend(Some(&noise).filter(|_| task.sees_noise));
 
         let scopes: Vec<&Scope> = branches.iter().map(|done| &done.gives).collect();
         let joined = self.joins.join(&self.ledger, &scopes);
-        // Everything apart, nothing in a ledger: each context is a map of its own.
+        // The same join with everything off-chain and an empty ledger, so that each context is a map of its own.
         let maps: Vec<Scope> = branches.iter().map(|done| Scope::from_iter(done.map.clone())).collect();
         let plain = self.joins.join(&Ledger::default(), &maps.iter().collect::<Vec<_>>());
         assert_eq!(joined.collisions, plain.collisions, "what collides at {name}");
         let plain = map(&Context::new(Arc::default(), plain.scope));
         assert_eq!(map(&self.seen(&joined.scope)), plain, "what {name} sees");
-        let mut terms = self.heap.join(&branches.iter().map(|done| done.terms.clone()).collect::<Vec<_>>());
+        let mut terms = self.arena.join(&branches.iter().map(|done| done.terms.clone()).collect::<Vec<_>>());
 
         let (mut map_after, mut writes) = (plain, Vec::new());
         for (key, number) in task.writes() {
@@ -115,7 +120,7 @@ impl World {
             let value = value(key, number);
             let key: Key = format!("key{key}").as_str().into();
             let over = terms.get(&*key).copied();
-            let term = self.heap.write(self.seq, Some(name.to_owned()), value.as_ref(), over);
+            let term = self.arena.write(self.seq, Some(name.to_owned()), value.as_ref(), over);
             terms.insert(key.to_string(), term);
             writes.push((key, value, self.seq));
         }
@@ -129,34 +134,34 @@ impl World {
             map_after.insert(key, version.clone());
         }
         assert_eq!(map(&context), map_after, "what {name} gives");
-        Done { gives, map: map_after, terms }
+        CompletedTask { gives, map: map_after, terms }
     }
 
-    fn assert_as_modelled(&self, done: &Done) {
+    fn assert_as_modelled(&self, done: &CompletedTask) {
         let context = self.seen(&done.gives);
-        assert_eq!(map(&context), done.map, "what took effect later is not seen");
+        assert_eq!(map(&context), done.map, "later commits are not visible");
         assert!(done.map.iter().all(|(key, version)| context.get(key) == Some(version)));
-        if self.heap.ambiguous {
+        if self.arena.ambiguous {
             return;
         }
-        let told = done.map.iter().filter(|(key, _)| key.starts_with("key"));
-        let told: BTreeMap<String, (Option<Value>, BTreeSet<Seq>)> = told
+        let actual = done.map.iter().filter(|(key, _)| key.starts_with("key"));
+        let actual: BTreeMap<String, (Option<Value>, BTreeSet<Seq>)> = actual
             .map(|(key, version)| {
                 (key.to_string(), (version.value().map(Json::value), version.writes().into_iter().collect()))
             })
             .collect();
-        let modelled = done.terms.iter();
-        let modelled =
-            modelled.map(|(key, term)| (key.clone(), (self.heap.value(*term).cloned(), self.heap.sources(*term))));
-        assert_eq!(told, modelled.collect());
+        let expected = done.terms.iter();
+        let expected =
+            expected.map(|(key, term)| (key.clone(), (self.arena.value(*term).cloned(), self.arena.sources(*term))));
+        assert_eq!(actual, expected.collect());
     }
 
-    fn assert_differing(&self, one: &Done, other: &Done) {
+    fn assert_differing(&self, one: &CompletedTask, other: &CompletedTask) {
         let differing = self.seen(&one.gives).differing(&self.seen(&other.gives));
         assert!(differing.is_sorted() && differing.windows(2).all(|pair| pair[0] != pair[1]));
         let keys: BTreeSet<&Key> = one.map.keys().chain(other.map.keys()).collect();
         for key in keys.into_iter().filter(|key| one.map.get(*key) != other.map.get(*key)) {
-            assert!(differing.contains(key), "{key} is another one");
+            assert!(differing.contains(key), "{key} differs");
         }
     }
 }
@@ -165,7 +170,7 @@ fn map(context: &Context) -> BTreeMap<Key, VersionRef> {
     context.iter().map(|(key, version)| (key.clone(), version.clone())).collect()
 }
 
-/// Puts the tasks in an order of completion: of those that could be next, always the earliest.
+/// Returns an order of completion: among the tasks that could be next, always the earliest one.
 fn order(plan: &[Planned]) -> Vec<usize> {
     let mut order = Vec::new();
     while order.len() < plan.len() {
@@ -182,9 +187,9 @@ proptest! {
     #[test]
     fn a_scope_shows_what_a_map_of_its_own_would(plan in vec(planned(), 1..40)) {
         let mut world = World::default();
-        let mut done: BTreeMap<usize, Done> = BTreeMap::new();
+        let mut done: BTreeMap<usize, CompletedTask> = BTreeMap::new();
         for at in order(&plan) {
-            let upstream: Vec<&Done> = plan[at].dependencies(at).iter().map(|up| &done[up]).collect();
+            let upstream: Vec<&CompletedTask> = plan[at].dependencies(at).iter().map(|up| &done[up]).collect();
             let task = world.run(&format!("task{at}"), &plan[at], &upstream);
             done.insert(at, task);
         }

@@ -1,9 +1,9 @@
-//! Events that the state cannot take: refused with an error that names both, never a panic, and the state is as it was.
+//! Illegal events: rejected with an error that names the event and the state, without a panic or a change of the state.
 
 use crate::support::observe::{Observation, folded};
 use crate::support::plan::{Plan, plans};
 use crate::support::simulate::Simulation;
-use crate::support::{ID, Sentence, Story, cases, json, library, task, workflow};
+use crate::support::{ID, Story, TaskBuilder, cases, json, library, task, workflow};
 use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::*;
@@ -13,13 +13,12 @@ use cloacina_engine::core::time::{Millis, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Folds one event on a clone. After a refusal the clone can still be looked at: `fold` takes the state with it, so
-/// nobody can go on with one that has refused.
+/// Folds one event into a clone. `fold` consumes the state, so the original is what remains after an error.
 fn refused(state: &Execution, recorded: &Recorded, plan: &Plan) -> Result<Execution, IllegalEvent> {
     fold(Some(state.clone()), ID, recorded, &library([&plan.graph]))
 }
 
-fn change(recorded: &mut Recorded, what: u8, other: &Event) {
+fn alter(recorded: &mut Recorded, what: u8, other: &Event) {
     match what % 8 {
         0 => recorded.seq = recorded.seq.wrapping_add(1),
         1 => recorded.seq = recorded.seq.wrapping_sub(1),
@@ -84,21 +83,21 @@ proptest! {
             if let Some(before) = &state {
                 let expected = Observation::of(before);
                 let mut altered = recorded.clone();
-                change(&mut altered, what, pick.get(&strange));
+                alter(&mut altered, what, pick.get(&strange));
                 let result = refused(before, &altered, &plan);
                 if what % 8 < 2 {
-                    prop_assert!(result.is_err(), "the place in the stream is checked");
+                    prop_assert!(result.is_err(), "the seq is checked");
                 }
                 if let Err(illegal) = result {
                     prop_assert_eq!((illegal.seq, illegal.event), (altered.seq, altered.event.name()));
                     prop_assert!(!illegal.what.is_empty());
                 }
-                // The next event that belongs here is taken, whatever was refused before.
+                // The original state is unchanged, so the next valid event is accepted.
                 prop_assert_eq!(Observation::of(before), expected);
             }
             state = Some(fold(state, ID, recorded, &graphs).unwrap());
         }
-        // And after the end, nothing.
+        // After the end, nothing is accepted.
         let end = state.unwrap();
         for event in &strange {
             let recorded = Recorded { seq: end.next_seq(), time: end.last(), event: event.clone() };
@@ -114,7 +113,7 @@ proptest! {
         let count = events.len();
         let (one, other) = (seed as usize % count, (seed >> 32) as usize % count);
         events.swap(one, other);
-        // Even if the places were made to fit.
+        // Also with matching `seq`s.
         let renumbered: Vec<Recorded> = events.iter().zip(0..).map(|(it, seq)| Recorded { seq, ..it.clone() }).collect();
         let graphs = library([&plan.graph]);
         let try_fold = |events: &[Recorded]| events.iter().try_fold(None, |state, it| fold(state, ID, it, &graphs).map(Some));
@@ -126,12 +125,12 @@ proptest! {
     }
 }
 
-/// What each state refuses, in words.
+/// The error messages of illegal events.
 #[test]
 fn an_illegal_event_names_what_it_is_and_what_it_met() {
     let graph = workflow([task("a"), task("b").after(["a"])]);
     let mut story = Story::of(&graph);
-    let says = |story: &Story, event: Event| {
+    let message_of = |story: &Story, event: Event| {
         let recorded = Recorded { seq: story.state.next_seq(), time: story.now, event };
         fold(Some(story.state.clone()), ID, &recorded, &library([&graph])).unwrap_err().to_string()
     };
@@ -140,27 +139,29 @@ fn an_illegal_event_names_what_it_is_and_what_it_met() {
         Event::TaskCompleted(TaskCompleted { task: task.into(), attempt, reads: Reads::default() })
     };
     assert_eq!(
-        says(&story, starts("b", 1)),
+        message_of(&story, starts("b", 1)),
         "impossible event at seq 1: TaskStarted starts task 'b', which is Pending and waits for 1 tasks, in an execution that is Running"
     );
-    assert!(says(&story, starts("a", 2)).contains("is attempt 2 at task 'a', after 0 attempts"));
-    assert!(says(&story, completes("a", 1)).contains("which is Pending after 0 attempts"));
-    assert!(says(&story, starts("x", 1)).contains("names task 'x', which the definition does not have"));
+    assert!(message_of(&story, starts("a", 2)).contains("starts attempt 2 of task 'a' after 0 attempts"));
+    assert!(message_of(&story, completes("a", 1)).contains("which is Pending after 0 attempts"));
+    assert!(message_of(&story, starts("x", 1)).contains("names task 'x', which the definition does not have"));
     let ended = ExecutionEnded { reason: "".into(), context: [0; 32] };
-    assert!(says(&story, Event::ExecutionCompleted(ended.clone())).contains("while 2 tasks are unsettled"));
+    assert!(message_of(&story, Event::ExecutionCompleted(ended.clone())).contains("while 2 tasks are unsettled"));
     let late = ContextWritten { origin: Origin::Input, key: "k".into(), value: json!(1).into() };
-    assert!(says(&story, Event::ContextWritten(late)).contains("comes when 0 input values are missing"));
+    assert!(message_of(&story, Event::ContextWritten(late)).contains("comes while 0 more input values are expected"));
     let skip = SkipReason { rule: "none_failed".into(), tasks: vec![], keys: vec![], failure: true };
     let skip = Event::TaskSkipped(TaskSkipped { task: "b".into(), why: skip });
-    assert!(says(&story, skip).contains("whose rule does not ask for it"));
+    assert!(message_of(&story, skip).contains("whose rule does not skip it"));
     let unknown = Fingerprint([9; 32]);
     let recovered = ExecutionRecovered { environment: Environment::default(), definition: unknown };
-    assert!(says(&story, Event::ExecutionRecovered(recovered)).contains("which the log does not have"));
+    assert!(message_of(&story, Event::ExecutionRecovered(recovered)).contains("which the log does not have"));
     story.runs("a", []).runs("b", []);
-    assert!(says(&story, Event::ExecutionFailed(ended)).contains("comes after the execution has ended (Completed)"));
+    assert!(
+        message_of(&story, Event::ExecutionFailed(ended)).contains("comes after the execution has ended (Completed)")
+    );
 }
 
-/// Nothing may come between the start and its input: they are one decision.
+/// The start and its input are one decision, so no other event may come between them.
 #[test]
 fn the_input_comes_first_and_whole() {
     let graph = workflow([task("a")]);
@@ -185,8 +186,8 @@ fn the_first_event_is_the_start_of_a_known_definition() {
     assert!(fold(Some(folded(&events[..1], &library)), ID, &twice, &library).is_err());
 }
 
-/// An execution cannot fail for no reason. A stream in which it ran out of time without having a limit was folded without
-/// a word. (Whether a limit was over cannot be told from recorded times, which the log may have raised.)
+/// Regression: a stream was accepted in which the execution timed out without having a timeout. (Whether the timeout
+/// had passed cannot be checked, because the log may raise recorded times.)
 #[test]
 fn an_execution_fails_only_by_a_failure_or_by_its_limit() {
     let graph = workflow([task("a")]);
@@ -198,7 +199,7 @@ fn an_execution_fails_only_by_a_failure_or_by_its_limit() {
         let failed = Event::ExecutionFailed(ExecutionEnded { reason: "?".into(), context: [0; 32] });
         fold(Some(state), ID, &Recorded { seq: 1, time: begun.time, event: failed }, &library([&graph]))
     };
-    assert!(fails(None).unwrap_err().to_string().contains("no limit"));
+    assert!(fails(None).unwrap_err().to_string().contains("no timeout"));
     assert!(fails(Some(Millis(1))).is_ok());
 }
 

@@ -1,4 +1,4 @@
-//! The tests of the core, in one program.
+//! The tests of the core, in one test binary.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 

@@ -1,7 +1,7 @@
-//! Properties of every workflow, under every schedule: the fold agrees with a slow model after each event, the result
-//! does not depend on the schedule, and a crash after any append changes nothing.
+//! Properties of random workflows under random schedules: the fold agrees with a slow model after each event, the
+//! result does not depend on the schedule, and a crash after any append does not change it.
 
-use crate::support::model::{Model, assert_agrees, assert_decided, assert_skips_rightly};
+use crate::support::model::{Model, assert_agrees, assert_decided, assert_skip_reason};
 use crate::support::observe::{Observation, assert_same, folded};
 use crate::support::plan::plans;
 use crate::support::simulate::Simulation;
@@ -15,7 +15,7 @@ use cloacina_engine::core::time::Millis;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// What may happen between two steps.
+/// Pauses, crashes, shuts down or cancels between two steps, depending on `choice`.
 fn disturb(simulation: &mut Simulation<'_>, choice: u16) {
     let asked = request("a test", None);
     match choice % 64 {
@@ -54,12 +54,12 @@ proptest! {
             for at in folded_so_far..events.len() {
                 let model = |until| Model { definition: plan.graph.definition(), events: &events[..until], ticked: simulation.ticked };
                 if let Event::TaskSkipped(skipped) = &events[at].event {
-                    assert_skips_rightly(&model(at), skipped);
+                    assert_skip_reason(&model(at), skipped);
                 }
                 incremental = Some(fold(incremental, ID, events[at], &graphs).unwrap());
-                // A retry that is due is only known to the state that was told the time: that one is compared below.
-                let told = events[..=at].iter().any(|recorded| matches!(&recorded.event, Event::TaskFailed(failed) if failed.retry_at.is_some()));
-                if !told && !matches!(events[at].event, Event::ContextWritten(_)) {
+                // Only a state that has processed its timers knows which retries are due. That one is compared below.
+                let retries = events[..=at].iter().any(|recorded| matches!(&recorded.event, Event::TaskFailed(failed) if failed.retry_at.is_some()));
+                if !retries && !matches!(events[at].event, Event::ContextWritten(_)) {
                     assert_agrees(&model(at + 1), incremental.as_ref().unwrap());
                 }
             }
@@ -107,7 +107,7 @@ proptest! {
         let prefix = folded(before.iter().copied(), &graphs);
         let whole = after.iter().try_fold(prefix.clone(), |state, recorded| fold(Some(state), ID, recorded, &graphs)).unwrap();
         assert_same(&whole, &simulation.state, simulation.now);
-        // Folding on has not touched what was folded before: a debugger keeps states along the way.
+        // Folding further events does not change earlier states, which a debugger keeps.
         prop_assert_eq!(Observation::of(&prefix), Observation::of(&folded(before.iter().copied(), &graphs)));
     }
 }
@@ -128,7 +128,7 @@ proptest! {
             let mut crashed = undisturbed.clone();
             crashed.crash_after(batches);
             let at_once = crashed.log.len();
-            // A second crash, right after the recovery or a little later.
+            // A second crash, immediately after the recovery or a little later.
             for more in [0, 1, 3] {
                 let mut again = crashed.clone();
                 again.run(&afterwards);

@@ -1,14 +1,14 @@
-//! Reads of what no ancestor wrote: visible, recorded, and followed by the dependency that is missing.
+//! Undeclared reads: visible, recorded, and reported with the missing dependency.
 
 use crate::support::story::options;
-use crate::support::{Sentence, Story, error, json, task, workflow};
+use crate::support::{Story, TaskBuilder, error, json, task, workflow};
 use cloacina_engine::core::decide::Effect;
 use cloacina_engine::core::definition::TriggerRule;
 use cloacina_engine::core::event::{ExecutionOptions, Seen};
 use cloacina_engine::core::state::Status;
 use cloacina_engine::core::task_context::{TaskContext, UndeclaredRead};
 
-/// What the runtime is asked to warn about.
+/// Returns the warnings that the runtime is asked to log.
 fn warnings(story: &Story) -> Vec<(String, String, String)> {
     let warn = |effect: &Effect| match effect {
         Effect::UndeclaredRead { task, key, writer } => Some((task.to_string(), key.to_string(), writer.to_string())),
@@ -28,7 +28,7 @@ fn a_key_of_a_task_that_is_no_ancestor_is_visible_recorded_and_warned_about() {
     story.runs("prepare", [("dataset", json!([1]))]).starts("distribute");
     story.completes_by("distribute", |context| {
         assert_eq!(context.get("dataset").unwrap().unwrap().as_str(), "[1]");
-        // The whole of the context does not depend on who was faster.
+        // The whole context does not depend on timing.
         assert!(context.all().is_empty());
     });
     assert_eq!(warnings(&story), [("distribute".into(), "dataset".into(), "prepare".into())]);
@@ -84,8 +84,8 @@ fn a_failure_after_reading_what_was_not_there_yet_names_the_missing_dependency_i
     );
 }
 
-/// `clean` had removed the key from the context of those behind it; one of them looked for it, failed for another
-/// reason, and was told to depend on `clean`, which it did.
+/// Regression: `clean` removed a key, a downstream task looked for it and failed for another reason, and the hint said
+/// to depend on `clean`, which it already did.
 #[test]
 fn a_key_that_an_ancestor_removed_is_no_missing_dependency() {
     let graph = workflow([task("clean"), task("use").after(["clean"])]);
@@ -104,7 +104,8 @@ fn a_key_that_a_stranger_removed_is_no_missing_dependency_either() {
     assert_eq!(warnings(&story), []);
 }
 
-/// `report` ran after the failure of `load` and wrote the key that `load` had looked for. The hint asked for a cycle.
+/// Regression: `report` ran after the failure of `load` and wrote the key that `load` had read. The hint would have
+/// made a cycle.
 #[test]
 fn a_task_behind_the_reader_is_no_missing_dependency() {
     let graph = workflow([
@@ -118,8 +119,8 @@ fn a_task_behind_the_reader_is_no_missing_dependency() {
     assert_eq!(story.reason(), "task 'load' failed, attempt 1 of 1: KeyError: 'n'");
 }
 
-/// The reader had seen the write of `first`; by the time that it was done, `second` had written the key too, and the
-/// warning named `second`.
+/// Regression: the reader saw the write of `first`. `second` wrote the key before the reader completed, and the warning
+/// named `second`.
 #[test]
 fn the_warning_names_the_task_whose_write_was_seen() {
     let graph = workflow([task("first"), task("second"), task("reader")]);
@@ -137,12 +138,12 @@ fn the_input_hides_what_a_stranger_writes() {
         assert_eq!(context.get("n").unwrap().unwrap().as_str(), "0");
     });
     assert_eq!(warnings(&story), []);
-    // Both ends meet: `reader` has left the base as it was.
+    // In the join of both leaves, `reader` left the base unchanged.
     story.assert_context(json!({"n": 1}));
 }
 
-/// An attempt at the far end of a graph whose context has all there is: input, an ancestor's write, a removed key, and
-/// what strangers wrote and removed.
+/// Returns the context of an attempt that sees every kind of key: input, an ancestor's write, a removed key, and the
+/// writes and removals of a task that is not an ancestor.
 fn everything(options: ExecutionOptions) -> TaskContext {
     let graph = workflow([task("up"), task("clean").after(["up"]), task("stranger"), task("reader").after(["clean"])]);
     let mut story = Story::with(&graph, [("input", json!(0)), ("both", json!("old"))], options);
@@ -152,7 +153,7 @@ fn everything(options: ExecutionOptions) -> TaskContext {
     TaskContext::new(story.state.view(story.index("reader")), strict)
 }
 
-/// Everything that an attempt can do to a context, in an order that the number says.
+/// Performs pseudo-random operations on a context, determined by `number`.
 fn act(context: &mut TaskContext, number: usize) {
     let keys = ["input", "both", "declared", "tmp", "foreign", "new"];
     let mut rest = number;

@@ -1,7 +1,7 @@
-//! Another process takes over: what ran is abandoned and runs again, what was done stays done.
+//! Recovery in another process: running attempts are abandoned and run again, completed tasks stay completed.
 
 use crate::support::story::{options, request};
-use crate::support::{self, Sentence, Story, fingerprint, json, skipped, task, workflow};
+use crate::support::{self, Story, TaskBuilder, fingerprint, json, skipped, task, workflow};
 use cloacina_engine::core::decide::{Command, Rejection};
 use cloacina_engine::core::definition::TriggerRule;
 use cloacina_engine::core::event::{Environment, ExecutionOptions, Reads};
@@ -14,11 +14,11 @@ use cloacina_engine::core::time::Millis;
 fn what_ran_is_abandoned_and_runs_again_and_what_was_done_stays_done() {
     let graph = workflow([task("a"), task("b").after(["a"]), task("c").after(["b"])]);
     let mut story = Story::of(&graph);
-    story.runs("a", [("n", json!(1))]).starts("b").then();
-    story.crashes().assert_tells(["recovered", "b#1 abandoned: ProcessDied"]).assert_ready(["b"]);
+    story.runs("a", [("n", json!(1))]).starts("b").skip_lines();
+    story.crashes().assert_new_lines(["recovered", "b#1 abandoned: ProcessDied"]).assert_ready(["b"]);
     assert_eq!((story.state.recoveries(), story.state.environment().pid), (1, 2));
     story.starts("b").assert_sees("b", json!({"n": 1})).completes("b", []).runs("c", []);
-    story.assert_tells(["b#2 starts", "b#2 completes", "c#1 starts", "c#1 completes", "completed"]);
+    story.assert_new_lines(["b#2 starts", "b#2 completes", "c#1 starts", "c#1 completes", "completed"]);
 }
 
 #[test]
@@ -40,14 +40,14 @@ fn a_task_that_kills_its_process_fails_after_so_many_recoveries() {
     for _ in 0..2 {
         story.starts("a").crashes().assert_ready(["a"]);
     }
-    story.starts("a").then().crashes().assert_status(Status::Failed);
-    let told = story.tells();
-    assert_eq!(told[1..3], ["a#3 fails", "b skipped by failure: none_failed [a Failed]"]);
+    story.starts("a").skip_lines().crashes().assert_status(Status::Failed);
+    let lines = story.new_lines();
+    assert_eq!(lines[1..3], ["a#3 fails", "b skipped by failure: none_failed [a Failed]"]);
     let reason = story.reason();
     assert!(reason.contains("ProcessDied: its process died while it ran, 3 times (hint: find out"), "{reason}");
 }
 
-/// After an abandoned attempt, the last of three allowed failures was reported as "attempt 4 of 3".
+/// Regression: after an abandoned attempt, the last of three allowed failures was reported as "attempt 4 of 3".
 #[test]
 fn an_abandoned_attempt_takes_none_of_the_allowed_failures() {
     let graph = workflow([task("a").tried(3)]);
@@ -62,10 +62,10 @@ fn shutting_down_in_order_does_not_count_against_a_task() {
     let graph = workflow([task("a")]);
     let mut story = Story::with(&graph, [], ExecutionOptions { max_recoveries: 0, ..options() });
     for _ in 0..5 {
-        story.starts("a").then().command(Command::Shutdown).crashes();
-        let told = story.tells();
-        assert!(told[0].ends_with("abandoned: Shutdown"), "{told:?}");
-        assert_eq!(told[1..], ["recovered"]);
+        story.starts("a").skip_lines().command(Command::Shutdown).crashes();
+        let lines = story.new_lines();
+        assert!(lines[0].ends_with("abandoned: Shutdown"), "{lines:?}");
+        assert_eq!(lines[1..], ["recovered"]);
     }
     assert_eq!(story.state.task(story.index("a")).deaths(), 0);
     story.starts("a").crashes().assert_status(Status::Failed);
@@ -77,7 +77,7 @@ fn a_wait_for_a_retry_survives_and_limits_start_anew() {
     let mut story = Story::with(&graph, [], ExecutionOptions { timeout: Some(Millis(5_000)), ..options() });
     story.starts("b").fails("a").later(600).crashes();
     story.assert_task("a", "WaitingRetry").wait(0).assert_ready(["b"]).starts("b").wait(400).assert_ready(["a"]);
-    // The limit of the execution counts from its recovery, the limit of `b` from its new attempt.
+    // The timeout of the execution counts from its recovery, that of `b` from its new attempt.
     story.runs("a", []).wait(2_599).assert_task("b", "Running").wait(1).assert_task("b", "Failed");
 }
 
@@ -99,9 +99,9 @@ fn it_goes_on_with_other_code_of_the_same_graph() {
     story.runs("b", []).assert_context(json!({"n": 1})).assert_status(Status::Completed);
 }
 
-/// The limit of a task was changed while it ran. The timer of its first attempt had been set by the old limit, was
-/// looked for by the new one, and stayed: it later ended the second attempt too early, or, if none ran, every timer of
-/// the execution after it was stuck behind an impossible event.
+/// Regression: the timeout of a task was changed while it ran. The timer of the first attempt was armed with the old
+/// timeout and removed with the new one, so it stayed. It then ended the second attempt too early, or, if none ran, led
+/// to an impossible event that blocked all later timers.
 #[test]
 fn another_limit_of_the_same_graph_leaves_no_timer_behind() {
     let old = workflow([task("a").timeout(1_000)]);
@@ -120,15 +120,15 @@ fn with_another_graph_tasks_of_the_same_name_keep_what_happened_to_them() {
     story.runs("a", [("n", json!(1))]).starts("gone").crashes_into(&new).assert_ready(["new"]);
     story.runs("new", [("m", json!(2))]).starts("b").assert_sees("b", json!({"m": 2, "n": 1}));
     story.completes("b", []).runs("c", []).assert_status(Status::Completed);
-    let says = difference(old.definition(), new.definition()).unwrap();
+    let text = difference(old.definition(), new.definition()).unwrap();
     assert_eq!(
-        says,
-        "task 'gone' is gone; task 'c' is new; task 'new' is new; task 'b' depends on [a, new] instead of [a]"
+        text,
+        "task 'gone' was removed; task 'c' was added; task 'new' was added; task 'b' depends on [a, new] instead of [a]"
     );
 }
 
-/// A task that ran, or waited for a retry, when the graph was changed under it could start before what it now depends
-/// on was settled: it did not see that.
+/// Regression: a task that was running or waiting for a retry when the graph changed could start before its new
+/// dependencies were settled, and did not see their writes.
 #[test]
 fn with_another_graph_what_was_begun_waits_for_what_it_now_depends_on() {
     let old = workflow([task("a"), task("b").tried(2)]);
@@ -147,14 +147,15 @@ fn with_another_graph_rules_are_asked_anew() {
     let new = workflow([task("a"), task("b").after(["a"]).rule(TriggerRule::AllFailed), task("other")]);
     let mut story = Story::of(&old);
     story.runs("a", []).starts("b").crashes_into(&new).assert_task("b", "Skipped").assert_ready(["other"]);
-    // A graph whose every task is settled is over.
+    // If every task of the new graph is settled, the execution ends.
     let less = workflow([task("a")]);
     let mut story = Story::of(&old);
     story.runs("a", []).starts("b").crashes_into(&less).assert_status(Status::Completed);
 }
 
-/// A task was skipped because of a failure, and in the new graph it depends on something else. No failed task could be
-/// named as the reason, so the execution was to be completed, which the fold refused: it was stuck for ever.
+/// Regression: a task was skipped by failure, and in the new graph it had other dependencies. No failed task could be
+/// named as the reason, so the decision was to complete the execution, which the fold rejected. The execution was
+/// stuck.
 #[test]
 fn with_another_graph_a_skip_by_failure_still_ends_the_execution() {
     let old = workflow([task("a"), task("b").after(["a"]), task("c")]);
@@ -176,32 +177,33 @@ fn a_recovery_during_a_pause_stays_paused_and_an_ended_execution_is_not_recovere
     assert!(matches!(story.attempt(Command::TimerFired { jitter: Jitter::NONE }), Err(Rejection::Ended(_))));
 }
 
-/// An approval waited in `defer_until`. After the fourth deploy it had failed: "its process died while it ran, 4 times".
+/// Regression: an attempt that waited in `defer_until` failed after its process was restarted four times: "its process
+/// died while it ran, 4 times".
 #[test]
 fn an_attempt_that_dies_while_it_is_deferred_does_not_count_against_its_task() {
     let graph = workflow([task("ask"), task("pay").after(["ask"])]);
     let mut story = Story::with(&graph, [], ExecutionOptions { max_recoveries: 0, ..options() });
     for _ in 0..5 {
-        story.starts("ask").defers("ask").then().crashes();
+        story.starts("ask").defers("ask").skip_lines().crashes();
         story.assert_task("ask", "Pending").assert_ready(["ask"]);
     }
     assert_eq!(story.state.task(story.index("ask")).deaths(), 0);
     story.starts("ask").defers("ask").assert_task("ask", "Deferred").resumes("ask");
-    // What it does after the wait is its own again.
+    // After the wait, a death of its process counts again.
     story.crashes().assert_status(Status::Failed);
     assert!(story.reason().contains("its process died while it ran, 1 times"), "{}", story.reason());
 }
 
-/// It also died of its timeout of five minutes, while nobody had answered yet.
+/// Regression: it also timed out after five minutes although it only waited.
 #[test]
 fn a_deferred_wait_counts_towards_no_timeout() {
     let graph = workflow([task("ask").timeout(1_000), task("other")]);
     let mut story = Story::with(&graph, [], ExecutionOptions { timeout: Some(Millis(5_000)), ..options() });
     story.runs("other", []).starts("ask").later(600).defers("ask");
-    assert_eq!(story.state.next_timer(), None, "nothing is waited for but the answer");
+    assert_eq!(story.state.next_timer(), None, "no timer runs while it waits");
     let day = 86_400_000;
     story.wait(day).assert_task("ask", "Deferred").resumes("ask").wait(399).assert_task("ask", "Running");
-    // A second wait, and the rest of its second.
+    // A second wait, and the rest of its time.
     story.defers("ask").wait(day).resumes("ask").wait(1).assert_task("ask", "Failed").assert_status(Status::Failed);
     assert!(story.reason().contains("the attempt ran longer than 1 s"), "{}", story.reason());
 }
@@ -226,10 +228,10 @@ fn a_deferred_attempt_can_end_be_cancelled_and_be_given_up() {
         .fails_by("ask", support::error("ValueError", "no"), |_| {})
         .assert_task("ask", "WaitingRetry");
     let mut story = Story::of(&graph);
-    story.starts("ask").defers("ask").then().command(Command::Shutdown);
-    story.assert_tells(["ask#1 abandoned: Shutdown"]).assert_ready(["ask"]);
+    story.starts("ask").defers("ask").skip_lines().command(Command::Shutdown);
+    story.assert_new_lines(["ask#1 abandoned: Shutdown"]).assert_ready(["ask"]);
     story.starts("ask").defers("ask").command(Command::Cancel(request("ops", None))).assert_status(Status::Cancelled);
-    // Of an attempt that is over, nothing is heard.
+    // The result of an ended attempt is ignored.
     let late = Command::Resume { task: "ask".into(), attempt: 1, worker: 0 };
     assert!(matches!(story.attempt(late), Err(Rejection::Ended(_))));
 }

@@ -1,11 +1,11 @@
-//! Every trigger rule over every way in which what is upstream can end, condition trees, and where a failure goes.
+//! Trigger rules with every combination of upstream outcomes, conditions, and the propagation of failures.
 
-use crate::support::{self, Sentence, Story, failed, json, skipped, success, task, value, workflow};
+use crate::support::{self, Story, TaskBuilder, failed, json, skipped, success, task, value, workflow};
 use cloacina_engine::core::definition::{Condition, Operator, TaskDefinition, TriggerRule};
 use cloacina_engine::core::state::Status;
 
-/// Four tasks that end in the four ways: `done`, `broken`, `left` (skipped by its own rule), `lost` (skipped because
-/// `broken` failed). `work` is the task in question; nothing else depends on them.
+/// Runs one task for each outcome: `done` completes, `broken` fails, `left` is skipped by its own rule, and `lost` is
+/// skipped because `broken` failed. `work` is the task under test.
 fn after_every_end(work: TaskDefinition) -> Story {
     let never = Condition::None(vec![Condition::Always]);
     let graph =
@@ -15,12 +15,12 @@ fn after_every_end(work: TaskDefinition) -> Story {
     story
 }
 
-/// What becomes of a task with a rule: `runs`, `skipped` or `by failure`.
-fn fate<const N: usize>(rule: TriggerRule, upstream: [&str; N]) -> &'static str {
-    fate_of(&after_every_end(task("work").after(upstream).rule(rule)))
+/// Returns the outcome of a task with a rule: `runs`, `skipped` or `by failure`.
+fn outcome<const N: usize>(rule: TriggerRule, upstream: [&str; N]) -> &'static str {
+    outcome_of(&after_every_end(task("work").after(upstream).rule(rule)))
 }
 
-fn fate_of(story: &Story) -> &'static str {
+fn outcome_of(story: &Story) -> &'static str {
     let slot = story.state.task(story.index("work"));
     match slot.skipped() {
         None if story.ready().contains(&"work".to_owned()) => "runs",
@@ -30,8 +30,8 @@ fn fate_of(story: &Story) -> &'static str {
     }
 }
 
-/// An error handler with the rule `all_failed` was skipped because one of two tasks had gone well, and the execution was
-/// reported as completed: nobody had handled the failure of the other. The page that users read holds every case.
+/// Regression: an error handler with the rule `all_failed` was skipped because one of two tasks had completed, and the
+/// execution was reported as completed although the other failure was not handled. The documentation lists all cases.
 #[test]
 fn each_rule_decides_over_all_ends_of_one_two_and_three_dependencies_as_the_page_says() {
     let page = include_str!("../../docs/pages/reference/trigger-rules.md");
@@ -44,7 +44,7 @@ fn each_rule_decides_over_all_ends_of_one_two_and_three_dependencies_as_the_page
             for (rule, expected) in rules.iter().zip(&line[1..]) {
                 for order in orders(&ends) {
                     let rule = TriggerRule::named(rule).unwrap();
-                    assert_fate(rule, &order, expected);
+                    assert_outcome(rule, &order, expected);
                     cases += 1;
                 }
             }
@@ -53,7 +53,8 @@ fn each_rule_decides_over_all_ends_of_one_two_and_three_dependencies_as_the_page
     assert_eq!(cases, 7 * (4 + 4 * 4 + 4 * 4 * 4), "the page has every rule over every end, in every order");
 }
 
-/// Handlers that asked for one failure by name were skipped, while another dependency had failed: completed, it was said.
+/// Regression: a handler that named one failure was skipped although another dependency had failed, and the execution
+/// was reported as completed.
 #[test]
 fn a_condition_that_does_not_hold_loses_no_failure_whatever_it_looked_at() {
     type Holds = fn(&str, &str) -> bool;
@@ -81,7 +82,7 @@ fn a_condition_that_does_not_hold_loses_no_failure_whatever_it_looked_at() {
                 false if failure(one) || failure(other) => "by failure",
                 false => "skipped",
             };
-            assert_fate(TriggerRule::When(condition.clone()), &pair, expected);
+            assert_outcome(TriggerRule::When(condition.clone()), &pair, expected);
         }
     }
 }
@@ -89,9 +90,9 @@ fn a_condition_that_does_not_hold_loses_no_failure_whatever_it_looked_at() {
 #[test]
 fn a_skip_by_failure_names_the_failure_beside_what_decided_the_rule() {
     let work = task("work").after(["done", "broken"]).rule(TriggerRule::AllFailed);
-    let told = after_every_end(work).tells();
+    let lines = after_every_end(work).new_lines();
     let line = "work skipped by failure: all_failed [done Completed, broken Failed]";
-    assert!(told.contains(&line.to_owned()), "{told:#?}");
+    assert!(lines.contains(&line.to_owned()), "{lines:#?}");
 }
 
 fn cells(line: &str) -> Vec<&str> {
@@ -104,7 +105,7 @@ fn pairs() -> impl Iterator<Item = [&'static str; 2]> {
     ENDS.into_iter().flat_map(|one| ENDS.map(|other| [one, other]))
 }
 
-/// The different orders of up to three ends.
+/// Returns the distinct permutations of up to three outcomes.
 fn orders<'a>(ends: &[&'a str]) -> Vec<Vec<&'a str>> {
     let [first, rest @ ..] = ends else { return vec![Vec::new()] };
     let mut all = Vec::new();
@@ -120,8 +121,8 @@ fn orders<'a>(ends: &[&'a str]) -> Vec<Vec<&'a str>> {
     all
 }
 
-/// Checks what becomes of a task after dependencies that ended so, and of the execution of which it is the only end.
-fn assert_fate(rule: TriggerRule, ends: &[&str], expected: &str) {
+/// Checks the outcome of a task whose dependencies ended as given, and the status of the execution.
+fn assert_outcome(rule: TriggerRule, ends: &[&str], expected: &str) {
     let names = &["one", "other", "third"][..ends.len()];
     let what = format!("{rule:?} after {ends:?}");
     let mut tasks = Vec::new();
@@ -147,7 +148,7 @@ fn assert_fate(rule: TriggerRule, ends: &[&str], expected: &str) {
             _ => &mut story,
         };
     }
-    assert_eq!(fate_of(&story), expected, "{what}");
+    assert_eq!(outcome_of(&story), expected, "{what}");
     let status = match expected {
         "runs" => story.runs("work", []).state.status(),
         _ => story.state.status(),
@@ -159,7 +160,7 @@ fn assert_fate(rule: TriggerRule, ends: &[&str], expected: &str) {
 fn a_task_without_dependencies_runs_whatever_its_rule_is() {
     let rules = ["none_failed", "all_success", "all_done", "all_failed", "one_success", "one_failed", "always"];
     for name in rules {
-        assert_eq!(fate(TriggerRule::named(name).unwrap(), []), "runs", "{name}");
+        assert_eq!(outcome(TriggerRule::named(name).unwrap(), []), "runs", "{name}");
     }
 }
 
@@ -168,22 +169,22 @@ fn a_condition_may_ask_for_the_state_of_any_task_and_waits_for_it() {
     let graph = workflow([task("slow"), task("work").when(success("slow"))]);
     Story::of(&graph).assert_ready(["slow"]).runs("slow", []).assert_ready(["work"]);
 
-    assert_eq!(fate(TriggerRule::When(success("done")), []), "runs");
-    assert_eq!(fate(TriggerRule::When(success("broken")), []), "by failure");
-    assert_eq!(fate(TriggerRule::When(success("left")), []), "skipped");
-    assert_eq!(fate(TriggerRule::When(failed("broken")), []), "runs");
-    assert_eq!(fate(TriggerRule::When(failed("done")), []), "skipped");
-    assert_eq!(fate(TriggerRule::When(skipped("left")), []), "runs");
-    assert_eq!(fate(TriggerRule::When(skipped("lost")), []), "runs");
-    // It waited for the failure of a task that failed in another way: nobody has taken that failure.
-    assert_eq!(fate(TriggerRule::When(failed("lost")), []), "by failure");
-    assert_eq!(fate(TriggerRule::When(skipped("broken")), []), "by failure");
+    assert_eq!(outcome(TriggerRule::When(success("done")), []), "runs");
+    assert_eq!(outcome(TriggerRule::When(success("broken")), []), "by failure");
+    assert_eq!(outcome(TriggerRule::When(success("left")), []), "skipped");
+    assert_eq!(outcome(TriggerRule::When(failed("broken")), []), "runs");
+    assert_eq!(outcome(TriggerRule::When(failed("done")), []), "skipped");
+    assert_eq!(outcome(TriggerRule::When(skipped("left")), []), "runs");
+    assert_eq!(outcome(TriggerRule::When(skipped("lost")), []), "runs");
+    // The task failed in a way that the condition does not name, so its failure was not handled.
+    assert_eq!(outcome(TriggerRule::When(failed("lost")), []), "by failure");
+    assert_eq!(outcome(TriggerRule::When(skipped("broken")), []), "by failure");
 }
 
 #[test]
 fn a_condition_may_compare_what_the_task_would_see() {
     let holds =
-        |key: &str, operator, against| fate(TriggerRule::When(value(key, operator, against)), ["done"]) == "runs";
+        |key: &str, operator, against| outcome(TriggerRule::When(value(key, operator, against)), ["done"]) == "runs";
     assert!(holds("rows", Operator::Equals, json!(3).into()));
     assert!(holds("rows", Operator::Equals, json!(3.0).into()));
     assert!(holds("rows", Operator::GreaterThan, json!(2.5).into()));
@@ -195,8 +196,8 @@ fn a_condition_may_compare_what_the_task_would_see() {
     assert!(!holds("gone", Operator::LessThan, json!(1).into()));
     assert!(holds("tags", Operator::Contains, json!("a").into()));
     assert!(holds("tags", Operator::NotContains, json!("b").into()));
-    // What only a task that is no ancestor wrote is not looked at: it would depend on who was faster.
-    assert_eq!(fate(TriggerRule::When(value("rows", Operator::Exists, None)), ["left"]), "skipped");
+    // Writes of tasks that are not ancestors do not count: the result would depend on timing.
+    assert_eq!(outcome(TriggerRule::When(value("rows", Operator::Exists, None)), ["left"]), "skipped");
 }
 
 #[test]
@@ -206,19 +207,19 @@ fn trees_nest_and_a_skip_names_the_parts_that_decided_it() {
         Condition::Any(vec![value("rows", Operator::GreaterThan, json!(5)), skipped("done")]),
     ]);
     let mut story = after_every_end(task("work").after(["done"]).when(tree));
-    let told = story.tells();
+    let lines = story.new_lines();
     let line = "work skipped: all_of(any_of(context_value rows GreaterThan 5, task_skipped done)) [done Completedrows]";
-    assert!(told.contains(&line.to_owned()), "{told:#?}");
+    assert!(lines.contains(&line.to_owned()), "{lines:#?}");
 
     let none = Condition::None(vec![failed("broken"), success("left")]);
-    assert_eq!(fate(TriggerRule::When(none), []), "by failure");
-    assert_eq!(fate(TriggerRule::When(Condition::All(vec![])), ["done"]), "runs");
-    assert_eq!(fate(TriggerRule::When(Condition::Any(vec![])), ["done"]), "skipped");
-    assert_eq!(fate(TriggerRule::When(Condition::None(vec![])), ["done"]), "runs");
+    assert_eq!(outcome(TriggerRule::When(none), []), "by failure");
+    assert_eq!(outcome(TriggerRule::When(Condition::All(vec![])), ["done"]), "runs");
+    assert_eq!(outcome(TriggerRule::When(Condition::Any(vec![])), ["done"]), "skipped");
+    assert_eq!(outcome(TriggerRule::When(Condition::None(vec![])), ["done"]), "runs");
 }
 
-/// A workflow skipped `report` because the table had no rows, and the run was reported as completed, although `extract`
-/// had failed: that is why there were none. The condition stands in the place of `none_failed`, and nobody noticed.
+/// Regression: `report` was skipped because its table had no rows, and the execution was reported as completed although
+/// `extract` had failed, which was why there were none. The condition had replaced the rule `none_failed`.
 #[test]
 fn a_failure_behind_a_missing_value_is_not_lost() {
     let graph = workflow([
@@ -229,29 +230,29 @@ fn a_failure_behind_a_missing_value_is_not_lost() {
     story.fails("extract").assert_status(Status::Failed);
     assert!(story.reason().contains("task 'extract' failed"), "{}", story.reason());
 
-    // With an upstream that went well, the same skip is nobody's failure.
+    // If the upstream task completed, the same skip is no failure.
     Story::of(&graph).runs("extract", [("rows", json!(0))]).assert_status(Status::Completed);
 }
 
-/// `publish` was to run unless one of two checks passed already. One had passed and the other failed: nobody handled that
-/// failure, although it did not decide the rule.
+/// A task runs unless one of two checks has passed. One passed and the other failed. The failure did not decide the
+/// rule, but it was not handled either.
 #[test]
 fn a_failure_that_a_condition_names_is_upstream_although_it_did_not_decide() {
     let redundant = Condition::None(vec![Condition::Any(vec![success("done"), success("broken")])]);
     let mut story = after_every_end(task("work").after(["done"]).when(redundant));
     let line = "work skipped by failure: none_of(any_of(task_success done)) [done Completed, broken Failed]";
-    let told = story.tells();
-    assert!(told.contains(&line.to_owned()), "{told:#?}");
+    let lines = story.new_lines();
+    assert!(lines.contains(&line.to_owned()), "{lines:#?}");
 }
 
 #[test]
 fn a_failure_that_a_later_task_tolerates_leaves_the_execution_completed() {
     let graph = workflow([task("load"), task("report").after(["load"]).rule(TriggerRule::AllDone)]);
     Story::of(&graph).fails("load").assert_status(Status::Running).runs("report", []).assert_status(Status::Completed);
-    // Skipping is not tolerating.
+    // A skipped task does not tolerate the failure.
     let graph = workflow([task("load"), task("report").after(["load"])]);
     Story::of(&graph).fails("load").assert_status(Status::Failed);
-    // A condition that names the failure takes it, although it is no dependency.
+    // A condition that names the failure handles it, although the task is no dependency.
     let graph = workflow([task("load"), task("alarm").when(failed("load"))]);
     Story::of(&graph).fails("load").runs("alarm", []).assert_status(Status::Completed);
 }
@@ -266,9 +267,9 @@ fn skips_cascade_in_one_decision_and_each_says_why() {
         task("e").after(["c"]),
     ]);
     let mut story = Story::of(&graph);
-    story.starts("a").then();
+    story.starts("a").skip_lines();
     story.fails_by("a", support::error("ValueError", "no rows"), |_| {});
-    story.assert_tells([
+    story.assert_new_lines([
         "a#1 fails",
         "b skipped by failure: none_failed [a Failed]",
         "c skipped by failure: none_failed [b SkippedByFailure]",

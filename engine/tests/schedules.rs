@@ -1,4 +1,4 @@
-//! Schedules and triggers: given events, when a command, then events; and a naive model that counts every fire.
+//! Schedules and triggers: given events, when a command, then events. A naive model checks every fire.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ fn created(catchup: Catchup) -> ScheduleCreated {
     }
 }
 
-fn begun(catchup: Catchup, now: i64) -> Schedule {
+fn new_schedule(catchup: Catchup, now: i64) -> Schedule {
     create(ID, created(catchup), &every(10), Timestamp(now)).unwrap().0
 }
 
@@ -39,8 +39,8 @@ fn fire(attended: bool, limit: u32) -> Command {
     Command::Fire(CatchupLimits { attended, limit })
 }
 
-/// What a command at a time makes, as words.
-fn told(state: &mut Schedule, command: Command, now: i64) -> Vec<String> {
+/// Runs a command at a time, and returns the new events as text.
+fn lines_of(state: &mut Schedule, command: Command, now: i64) -> Vec<String> {
     let decision = decide(state, command, &every(10), Timestamp(now)).unwrap();
     let fires = decision.fires.iter().map(|fire| fire.scheduled);
     let fired = decision.events.iter().filter_map(|recorded| match &recorded.event {
@@ -48,66 +48,66 @@ fn told(state: &mut Schedule, command: Command, now: i64) -> Vec<String> {
         _ => None,
     });
     assert!(fires.eq(fired), "each fire starts one execution");
-    let tell = |recorded: &Recorded| match &recorded.event {
+    let describe = |recorded: &Recorded| match &recorded.event {
         ScheduleEvent::Fired(fired) => format!("fired for {}", fired.scheduled.0),
         ScheduleEvent::Skipped(skipped) => {
             format!("skipped {} to {}: {:?}", skipped.first.0, skipped.until.0, skipped.why)
         }
         other => other.name().to_owned(),
     };
-    decision.events.iter().map(tell).collect()
+    decision.events.iter().map(describe).collect()
 }
 
 #[test]
 fn a_schedule_fires_once_for_each_time() {
-    let mut state = begun(Catchup::Skip, 5);
-    assert_eq!(told(&mut state, fire(true, 0), 9), [""; 0]);
-    assert_eq!(told(&mut state, fire(true, 0), 10), ["fired for 10"]);
-    assert_eq!(told(&mut state, fire(true, 0), 10), [""; 0]);
-    assert_eq!(told(&mut state, fire(true, 0), 23), ["fired for 20"]);
+    let mut state = new_schedule(Catchup::Skip, 5);
+    assert_eq!(lines_of(&mut state, fire(true, 0), 9), [""; 0]);
+    assert_eq!(lines_of(&mut state, fire(true, 0), 10), ["fired for 10"]);
+    assert_eq!(lines_of(&mut state, fire(true, 0), 10), [""; 0]);
+    assert_eq!(lines_of(&mut state, fire(true, 0), 23), ["fired for 20"]);
     assert_eq!((state.next(), state.last_run()), (Some(Timestamp(30)), Some(Timestamp(23))));
 }
 
 #[test]
 fn what_nobody_was_there_for_is_skipped_or_caught_up_with_as_asked() {
-    let mut skip = begun(Catchup::Skip, 0);
-    assert_eq!(told(&mut skip, fire(false, 100), 45), ["skipped 10 to 45: Missed"]);
-    assert_eq!(told(&mut skip, fire(true, 100), 50), ["fired for 50"]);
+    let mut skip = new_schedule(Catchup::Skip, 0);
+    assert_eq!(lines_of(&mut skip, fire(false, 100), 45), ["skipped 10 to 45: Missed"]);
+    assert_eq!(lines_of(&mut skip, fire(true, 100), 50), ["fired for 50"]);
 
-    let mut run_all = begun(Catchup::RunAll, 0);
-    assert_eq!(told(&mut run_all, fire(false, 100), 35), ["fired for 10", "fired for 20", "fired for 30"]);
+    let mut run_all = new_schedule(Catchup::RunAll, 0);
+    assert_eq!(lines_of(&mut run_all, fire(false, 100), 35), ["fired for 10", "fired for 20", "fired for 30"]);
 
-    let mut limited = begun(Catchup::RunAll, 0);
+    let mut limited = new_schedule(Catchup::RunAll, 0);
     let expected = ["fired for 10", "fired for 20", "skipped 30 to 55: LimitReached { limit: 2 }"];
-    assert_eq!(told(&mut limited, fire(false, 2), 55), expected);
+    assert_eq!(lines_of(&mut limited, fire(false, 2), 55), expected);
     assert_eq!(limited.next(), Some(Timestamp(60)));
 }
 
-/// Whoever was there all the time, and is only late (the machine slept), fires for the first; the rest is a matter of
-/// catching up.
+/// An engine that was running but is late (the machine slept) fires for the first time that is due. The others depend
+/// on the catch-up limit.
 #[test]
 fn who_is_late_still_fires_for_what_was_due_first() {
-    let mut skip = begun(Catchup::Skip, 0);
-    assert_eq!(told(&mut skip, fire(true, 100), 45), ["fired for 10", "skipped 20 to 45: Missed"]);
-    let mut none = begun(Catchup::RunAll, 0);
-    assert_eq!(told(&mut none, fire(true, 0), 25), ["fired for 10", "skipped 20 to 25: LimitReached { limit: 0 }"]);
+    let mut skip = new_schedule(Catchup::Skip, 0);
+    assert_eq!(lines_of(&mut skip, fire(true, 100), 45), ["fired for 10", "skipped 20 to 45: Missed"]);
+    let mut none = new_schedule(Catchup::RunAll, 0);
+    assert_eq!(lines_of(&mut none, fire(true, 0), 25), ["fired for 10", "skipped 20 to 25: LimitReached { limit: 0 }"]);
 }
 
 #[test]
 fn a_disabled_schedule_does_not_fire_and_does_not_catch_up_with_that() {
-    let mut state = begun(Catchup::RunAll, 0);
-    assert_eq!(told(&mut state, Command::Disable(Request::default()), 5), ["ScheduleDisabled"]);
-    assert_eq!(told(&mut state, Command::Disable(Request::default()), 5), [""; 0]);
+    let mut state = new_schedule(Catchup::RunAll, 0);
+    assert_eq!(lines_of(&mut state, Command::Disable(Request::default()), 5), ["ScheduleDisabled"]);
+    assert_eq!(lines_of(&mut state, Command::Disable(Request::default()), 5), [""; 0]);
     assert_eq!(state.next(), None);
-    assert_eq!(told(&mut state, fire(true, 100), 45), [""; 0]);
-    assert_eq!(told(&mut state, Command::Enable(Request::default()), 47), ["ScheduleEnabled"]);
-    assert_eq!(told(&mut state, Command::Enable(Request::default()), 47), [""; 0]);
-    assert_eq!(told(&mut state, fire(true, 100), 50), ["fired for 50"]);
+    assert_eq!(lines_of(&mut state, fire(true, 100), 45), [""; 0]);
+    assert_eq!(lines_of(&mut state, Command::Enable(Request::default()), 47), ["ScheduleEnabled"]);
+    assert_eq!(lines_of(&mut state, Command::Enable(Request::default()), 47), [""; 0]);
+    assert_eq!(lines_of(&mut state, fire(true, 100), 50), ["fired for 50"]);
 }
 
 #[test]
 fn an_updated_schedule_fires_by_its_new_expression_only() {
-    let mut state = begun(Catchup::Skip, 0);
+    let mut state = new_schedule(Catchup::Skip, 0);
     let update = Command::Update { expression: "new".into(), timezone: "Europe/Berlin".into() };
     decide(&mut state, update, &every(100), Timestamp(5)).unwrap();
     assert_eq!((&**state.expression(), &**state.timezone()), ("new", "Europe/Berlin"));
@@ -115,14 +115,14 @@ fn an_updated_schedule_fires_by_its_new_expression_only() {
     let never = |_: Timestamp| None;
     let update = Command::Update { expression: "30 feb".into(), timezone: "UTC".into() };
     let rejection = decide(&mut state, update, &never, Timestamp(6)).unwrap_err();
-    assert_eq!(rejection.to_string(), "'30 feb' in UTC never comes");
+    assert_eq!(rejection.to_string(), "'30 feb' in UTC never fires");
     assert_eq!(&**state.expression(), "new", "a rejected command has changed nothing");
 }
 
 #[test]
 fn a_deleted_schedule_takes_nothing_more() {
-    let mut state = begun(Catchup::Skip, 0);
-    assert_eq!(told(&mut state, Command::Delete(Request::default()), 5), ["ScheduleDeleted"]);
+    let mut state = new_schedule(Catchup::Skip, 0);
+    assert_eq!(lines_of(&mut state, Command::Delete(Request::default()), 5), ["ScheduleDeleted"]);
     assert_eq!(state.next(), None);
     for command in [fire(true, 1), Command::Enable(Request::default()), Command::Delete(Request::default())] {
         assert_eq!(decide(&mut state, command, &every(10), Timestamp(50)).unwrap_err(), Rejection::Deleted);
@@ -133,7 +133,7 @@ fn a_deleted_schedule_takes_nothing_more() {
 fn a_schedule_that_never_fires_cannot_be_made() {
     let never = |_: Timestamp| None;
     let rejection = create(ID, created(Catchup::Skip), &never, Timestamp(0)).unwrap_err();
-    assert_eq!(rejection.to_string(), "'* * * * *' in UTC never comes");
+    assert_eq!(rejection.to_string(), "'* * * * *' in UTC never fires");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn the_execution_of_a_fire_follows_from_the_schedule_and_the_time() {
 /// Events that no engine writes.
 #[test]
 fn impossible_events_are_refused_by_name() {
-    let state = begun(Catchup::Skip, 0);
+    let state = new_schedule(Catchup::Skip, 0);
     let fired = |scheduled: i64, next: i64| {
         ScheduleEvent::Fired(ScheduleFired {
             scheduled: Timestamp(scheduled),
@@ -169,55 +169,60 @@ fn impossible_events_are_refused_by_name() {
         })
     };
     let wrong = [
-        (1, 10, fired(20, 30), "impossible event at seq 1: ScheduleFired is for 20, and the fire for 10 is next"),
-        (1, 10, fired(10, 10), "impossible event at seq 1: ScheduleFired leaves a time behind that it passes"),
-        (1, 9, fired(10, 20), "impossible event at seq 1: ScheduleFired is for 10 to 10, at 9"),
-        (2, 10, fired(10, 20), "impossible event at seq 2: ScheduleFired comes where seq 1 should"),
+        (1, 10, fired(20, 30), "impossible event at seq 1: ScheduleFired is for 20, but 10 is due next"),
+        (
+            1,
+            10,
+            fired(10, 10),
+            "impossible event at seq 1: ScheduleFired names a next fire time that is already covered",
+        ),
+        (1, 9, fired(10, 20), "impossible event at seq 1: ScheduleFired covers 10 to 10, but was recorded at 9"),
+        (2, 10, fired(10, 20), "impossible event at seq 2: ScheduleFired is out of order: expected seq 1"),
         (1, -1, fired(10, 20), "impossible event at seq 1: ScheduleFired is older than the event before it"),
         (
             1,
             10,
             ScheduleEvent::Enabled(ScheduleEnabled { request: Request::default(), next: None }),
-            "impossible event at seq 1: ScheduleEnabled comes when it is enabled already",
+            "impossible event at seq 1: ScheduleEnabled comes while already enabled",
         ),
         (
             1,
             10,
             ScheduleEvent::Created(created(Catchup::Skip)),
-            "impossible event at seq 1: ScheduleCreated comes again",
+            "impossible event at seq 1: ScheduleCreated occurs a second time",
         ),
     ];
-    for (seq, time, event, says) in wrong {
+    for (seq, time, event, message) in wrong {
         let recorded = Recorded { seq, time: Timestamp(time), event };
-        assert_eq!(fold(Some(state.clone()), ID, &recorded).unwrap_err().to_string(), says);
+        assert_eq!(fold(Some(state.clone()), ID, &recorded).unwrap_err().to_string(), message);
     }
     let first = Recorded { seq: 0, time: Timestamp(0), event: fired(10, 20) };
-    assert!(fold(None, ID, &first).unwrap_err().to_string().contains("ScheduleCreated is"));
+    assert!(fold(None, ID, &first).unwrap_err().to_string().contains("expected ScheduleCreated"));
 }
 
-/// What a test does to a schedule.
+/// An action on a schedule.
 #[derive(Clone, Debug)]
-enum Deed {
+enum Action {
     Fire { attended: bool, limit: u32 },
     Enable,
     Disable,
     Update(i64),
 }
 
-fn deeds() -> impl Strategy<Value = Vec<(i64, Deed)>> {
-    let deed = prop_oneof![
-        6 => (any::<bool>(), 0..5_u32).prop_map(|(attended, limit)| Deed::Fire { attended, limit }),
-        1 => Just(Deed::Enable),
-        1 => Just(Deed::Disable),
-        1 => (1..40_i64).prop_map(Deed::Update),
+fn actions() -> impl Strategy<Value = Vec<(i64, Action)>> {
+    let action = prop_oneof![
+        6 => (any::<bool>(), 0..5_u32).prop_map(|(attended, limit)| Action::Fire { attended, limit }),
+        1 => Just(Action::Enable),
+        1 => Just(Action::Disable),
+        1 => (1..40_i64).prop_map(Action::Update),
     ];
-    vec((0..60_i64, deed), 0..60)
+    vec((0..60_i64, action), 0..60)
 }
 
-/// A schedule as somebody would keep it who knows no events: which times are accounted for, and how.
+/// A model of a schedule without events: it records which times have been handled.
 struct Naive {
     period: i64,
-    /// The period that it was last updated to.
+    /// The period of the last update.
     updated: Option<i64>,
     enabled: bool,
     since: i64,
@@ -229,7 +234,7 @@ impl Naive {
         (self.since + 1..=now).filter(|time| time % self.period == 0).collect()
     }
 
-    /// An update that changes nothing leaves what is due as it is.
+    /// An update that changes nothing keeps the times that are due.
     fn update(&mut self, period: i64, now: i64) {
         let is_due = self.enabled && !self.due(now).is_empty();
         if self.updated != Some(period) || !is_due {
@@ -255,31 +260,31 @@ proptest! {
 
     #[test]
     fn every_time_is_fired_for_once_or_skipped_as_a_naive_model_says(
-        deeds in deeds(), run_all in any::<bool>(), period in 1..40_i64,
+        actions in actions(), run_all in any::<bool>(), period in 1..40_i64,
     ) {
         let catchup = if run_all { Catchup::RunAll } else { Catchup::Skip };
         let (mut state, begin) = create(ID, created(catchup), &every(period), Timestamp(0)).unwrap();
         let mut events = begin.events;
         let mut naive = Naive { period, updated: None, enabled: true, since: 0, fired: Vec::new() };
         let mut now = 0;
-        for (later, deed) in deeds {
+        for (later, action) in actions {
             now += later;
-            let command = match deed {
-                Deed::Fire { attended, limit } => {
+            let command = match action {
+                Action::Fire { attended, limit } => {
                     naive.fire(attended, limit, catchup, now);
                     fire(attended, limit)
                 }
-                Deed::Enable => {
+                Action::Enable => {
                     if !naive.enabled {
                         (naive.enabled, naive.since) = (true, now);
                     }
                     Command::Enable(Request::default())
                 }
-                Deed::Disable => {
+                Action::Disable => {
                     naive.enabled = false;
                     Command::Disable(Request::default())
                 }
-                Deed::Update(period) => {
+                Action::Update(period) => {
                     naive.update(period, now);
                     Command::Update { expression: period.to_string().into(), timezone: "UTC".into() }
                 }
@@ -294,7 +299,7 @@ proptest! {
         prop_assert_eq!(&fired, &naive.fired);
         prop_assert_eq!(fired.iter().collect::<BTreeSet<_>>().len(), fired.len(), "no time twice");
 
-        // The state is the fold of the events, in one go or in two, and the events come back from their bytes.
+        // The state equals the fold of the events, and the events survive encoding.
         let mut folded = None;
         for recorded in &events {
             let bytes = codec::encode_schedule_event(&recorded.event);
@@ -338,7 +343,7 @@ fn a_fire_starts_an_execution_unless_one_with_the_same_context_runs() {
     let concurrent = TriggerDefined { allow_concurrent: true, ..definition() };
     trigger::decide(&mut state, trigger::Command::Define(concurrent), Timestamp(3)).unwrap();
     let decision = trigger::decide(&mut state, fires(Some(running), None), Timestamp(4)).unwrap();
-    assert!(decision.starts.is_some(), "it was defined otherwise");
+    assert!(decision.starts.is_some(), "concurrent executions are now allowed");
     let decision = trigger::decide(&mut state, fires(None, Some("too long")), Timestamp(5)).unwrap();
     assert!(decision.starts.is_none());
 }

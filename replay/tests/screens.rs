@@ -196,9 +196,13 @@ fn what_a_recovery_changed_is_told_and_what_it_took_out_can_be_explained() {
     run.recover_with(vec![task("extract", &[]), load, task("tell", &["load"])]);
     for arguments in ["@", "@ --full"] {
         let ran = replay(&log, arguments);
-        let changes =
-            ["other code: load", "task added: tell", "task removed: check, never", "other dependencies or rule: load"];
-        for change in changes.into_iter().chain(["another retry policy or timeout: load"]) {
+        let changes = [
+            "code changed: load",
+            "task added: tell",
+            "task removed: check, never",
+            "dependencies or rule changed: load",
+        ];
+        for change in changes.into_iter().chain(["retry policy or timeout changed: load"]) {
             assert!(ran.out.contains(change), "{arguments}: {change}: {ran}");
         }
     }
@@ -216,7 +220,7 @@ fn what_a_recovery_changed_is_told_and_what_it_took_out_can_be_explained() {
     // Whoever recovers with the same workflow changes nothing.
     run.recover();
     let ran = replay(&log, "@ --full");
-    assert_eq!(ran.out.matches("other code").count(), 1, "{ran}");
+    assert_eq!(ran.out.matches("code changed").count(), 1, "{ran}");
 }
 
 /// A traceback of a library's depths began with the library, and three attempts with the same one filled the screen.

@@ -320,7 +320,7 @@ def test_a_wait_that_may_never_end_is_warned_about(runner: DefaultRunner, caplog
         execution = runner.submit("parent")
         wait_until(lambda: "for a slot" in caplog.text, "the warning", within=20.0)
     [message] = [record.message for record in caplog.records if "for a slot" in record.message]
-    assert "each of the 2 slots (max_concurrent_tasks) is held by a task that does not go on" in message
+    assert "each of the 2 slots (max_concurrent_tasks) is held by a task that makes no progress" in message
     assert "'parent_0', 'parent_1'" in message
     assert HINT in message
     waiting = runner.list_executions("Waiting", "child")

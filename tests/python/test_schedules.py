@@ -236,7 +236,7 @@ def test_a_schedule_is_updated_disabled_enabled_and_deleted(
         ("0 0 * *", "UTC", "invalid cron expression '0 0 * *': "),
         ("61 * * * *", "UTC", "invalid cron expression '61 * * * *': "),
         ("@sometimes", "UTC", "invalid cron expression '@sometimes': "),
-        ("0 0 30 2 *", "UTC", "'0 0 30 2 *' in UTC never comes"),
+        ("0 0 30 2 *", "UTC", "'0 0 30 2 *' in UTC never fires"),
         ("@daily", "Europe/Berln", "unknown time zone 'Europe/Berln', did you mean 'Europe/Berlin'?"),
         ("@daily", "", "unknown time zone ''"),
     ],

@@ -79,7 +79,7 @@ fn an_execution_waits_for_its_workflow_to_be_registered() {
     assert_eq!(listed.standing.status, ExecutionStatus::Blocked);
     assert_eq!(
         listed.standing.reason.as_deref(),
-        Some("workflow 'work' is not registered in the process that has the log")
+        Some("workflow 'work' is not registered in the process that has the log open")
     );
     let heard = engine.wait(execution, None).unwrap_err();
     assert!(matches!(heard, WaitError::Blocked { .. }), "{heard}");
@@ -158,7 +158,7 @@ fn a_changed_graph_holds_the_execution_until_it_is_resumed_explicitly() {
     let (world, execution) = killed();
     let changed = workflow("work", [step("a"), step("b").after(["a"]), waiting("wait", &open_door()).after(["b"])]);
     let engine = world.with_workflows([changed]).open();
-    let why = "workflow 'work' has another graph now: task 'c' is gone; task 'b' is new; task 'wait' depends on [b] instead of [a]";
+    let why = "the graph of workflow 'work' has changed: task 'c' was removed; task 'b' was added; task 'wait' depends on [b] instead of [a]";
     let listed = only_listed(&engine);
     assert_eq!((listed.standing.status, listed.standing.reason.as_deref()), (ExecutionStatus::Blocked, Some(why)));
     let outcome = engine.outcome(execution).unwrap();

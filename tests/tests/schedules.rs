@@ -375,7 +375,7 @@ fn bad_input_creates_no_schedule() {
     };
     assert!(bad(|new| new.expression = "* *".into()).starts_with("invalid cron expression '* *'"));
     assert!(bad(|new| new.timezone = "Mars".into()).starts_with("unknown time zone 'Mars'"));
-    assert_eq!(bad(|new| new.expression = "0 0 30 2 *".into()), "'0 0 30 2 *' in UTC never comes");
+    assert_eq!(bad(|new| new.expression = "0 0 30 2 *".into()), "'0 0 30 2 *' in UTC never fires");
     assert_eq!(bad(|new| new.workflow = "".into()), "a workflow's name has 1 to 500 bytes");
     assert!(bad(|new| new.input = vec![input("text", json!("much too long"))]).contains("max_value_bytes (10)"));
     assert_eq!(engine.schedules().unwrap(), []);

@@ -426,7 +426,7 @@ class DefaultRunner(Scheduling):
             ...     [info] = runner.list_executions("Blocked")
             ...     print(info.blocked)
             ...     runner.resume(unfinished).result().status
-            workflow 'upload' has another graph now: task 'tell' is new
+            the graph of workflow 'upload' has changed: task 'tell' was added
             'Completed'
         """
         self._engine.resume(execution_id)

@@ -1,18 +1,18 @@
-//! How events, definitions and labels become bytes, and back. The only place that knows bincode.
+//! Encodes and decodes events, definitions and labels. The only module that knows bincode.
 //!
-//! A body is a fixed header and a bincode text:
+//! A body is a fixed header followed by bincode data:
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 1 | magic: `E` an event, `D` a definition, `L` a label of the listing |
 //! | 1 | codec: 1 is bincode 2, standard configuration |
-//! | 1 | format of what follows, by kind |
+//! | 1 | format of the data |
 //! | 2 | kind, little-endian; 0 for definitions and labels of executions |
 //!
-//! Events of executions, schedules and triggers share one row of kind numbers: 1 to 31, 32 to 47, and 48 to 63.
+//! Events of executions, schedules and triggers share one range of kind numbers: 1 to 31, 32 to 47, and 48 to 63.
 //!
-//! Kind numbers are never reused. A format that this version does not know is refused, never guessed at. Decoding is
-//! bounded: no text can make it allocate more than a small multiple of its own length.
+//! Kind numbers are never reused. An unknown format is an error, never a guess. Decoding is bounded: no input can make
+//! it allocate more than a small multiple of its own length.
 
 use bincode::config::{self, Config};
 use bincode::error::DecodeError as BincodeError;
@@ -29,7 +29,7 @@ use super::standing::Standing;
 mod names;
 mod streams;
 
-use names::Among;
+use names::Interned;
 
 pub use super::digest::sha256;
 pub use super::label::{Label, LabelStatus, ScheduleLabel, TriggerLabel};
@@ -42,125 +42,125 @@ const HEADER: usize = 5;
 const EVENT: u8 = b'E';
 const DEFINITION: u8 = b'D';
 const LABEL: u8 = b'L';
-/// The kinds of labels; an execution's is 0.
+/// The kinds of labels. That of executions is 0.
 const SCHEDULE_LABEL: u16 = 1;
 const TRIGGER_LABEL: u16 = 2;
-/// What an engine says of an execution beside its events; it is shown to readers, and never stored.
+/// The kind of a [`Standing`], which an engine sends to readers and never stores.
 const STANDING: u16 = 3;
 
-/// Why bytes are not what they should be.
+/// Why bytes could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The header says that it is something else.
-    #[error("not {expected}: it begins with {found:02x?}")]
+    /// The header belongs to something else.
+    #[error("not {expected}: it starts with {found:02x?}")]
     Foreign {
         /// What was expected.
         expected: &'static str,
-        /// How it begins.
+        /// The first bytes.
         found: Vec<u8>,
     },
     /// It was written by a newer version.
     #[error("{what} has format {found}, this version reads up to format {known}; upgrade to read it")]
     Newer {
-        /// What it is.
+        /// What was being decoded.
         what: String,
         /// Its format.
         found: u8,
-        /// The newest that is known here.
+        /// The newest format that this version reads.
         known: u8,
     },
-    /// It is cut or altered.
+    /// The data is truncated or altered.
     #[error("{what} cannot be decoded: {why}")]
     Broken {
-        /// What it is.
+        /// What was being decoded.
         what: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
-/// The fingerprint of a definition.
+/// Returns the fingerprint of a definition.
 #[must_use]
 pub fn fingerprint(definition: &Definition) -> Fingerprint {
     Fingerprint(sha256(&encode_definition(definition)))
 }
 
-/// The canonical encoding of a definition: what its fingerprint is the SHA-256 of, and what the log keeps.
+/// Returns the canonical encoding of a definition, which the log stores. Its SHA-256 is the fingerprint.
 #[must_use]
 pub fn encode_definition(definition: &Definition) -> Vec<u8> {
-    seal(DEFINITION, 0, definition)
+    encode_body(DEFINITION, 0, definition)
 }
 
-/// Reads a definition.
+/// Decodes a definition.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_definition(bytes: &[u8]) -> Result<Definition, DecodeError> {
-    let (_, body) = open(DEFINITION, "a definition", bytes)?;
-    decode_among("a definition", body, &mut Names::default())
+    let (_, body) = split_header(DEFINITION, "a definition", bytes)?;
+    decode_interned("a definition", body, &mut Names::default())
 }
 
 /// Encodes a label.
 #[must_use]
 pub fn encode_label(label: &Label) -> Vec<u8> {
-    seal(LABEL, 0, label)
+    encode_body(LABEL, 0, label)
 }
 
-/// Reads a label.
+/// Decodes a label.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_label(bytes: &[u8]) -> Result<Label, DecodeError> {
-    open(LABEL, "a label", bytes).and_then(|(_, body)| decode("a label", body))
+    split_header(LABEL, "a label", bytes).and_then(|(_, body)| decode("a label", body))
 }
 
 /// Encodes a schedule's label.
 #[must_use]
 pub fn encode_schedule_label(label: &ScheduleLabel) -> Vec<u8> {
-    seal(LABEL, SCHEDULE_LABEL, label)
+    encode_body(LABEL, SCHEDULE_LABEL, label)
 }
 
-/// Reads a schedule's label.
+/// Decodes a schedule's label.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_schedule_label(bytes: &[u8]) -> Result<ScheduleLabel, DecodeError> {
     let what = "a schedule's label";
-    decode(what, open_label(what, SCHEDULE_LABEL, bytes)?)
+    decode(what, label_body(what, SCHEDULE_LABEL, bytes)?)
 }
 
 /// Encodes a trigger's label.
 #[must_use]
 pub fn encode_trigger_label(label: &TriggerLabel) -> Vec<u8> {
-    seal(LABEL, TRIGGER_LABEL, label)
+    encode_body(LABEL, TRIGGER_LABEL, label)
 }
 
-/// Reads a trigger's label.
+/// Decodes a trigger's label.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_trigger_label(bytes: &[u8]) -> Result<TriggerLabel, DecodeError> {
     let what = "a trigger's label";
-    decode(what, open_label(what, TRIGGER_LABEL, bytes)?)
+    decode(what, label_body(what, TRIGGER_LABEL, bytes)?)
 }
 
-/// Encodes what an engine says of an execution beside its events.
+/// Encodes the standing of an execution.
 #[must_use]
 pub fn encode_standing(standing: &Standing) -> Vec<u8> {
-    seal(LABEL, STANDING, standing)
+    encode_body(LABEL, STANDING, standing)
 }
 
-/// Reads what [`encode_standing`] wrote.
+/// Decodes the standing of an execution.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_standing(bytes: &[u8]) -> Result<Standing, DecodeError> {
     let what = "the standing of an execution";
-    decode(what, open_label(what, STANDING, bytes)?)
+    decode(what, label_body(what, STANDING, bytes)?)
 }
 
-fn open_label<'a>(what: &'static str, wanted: u16, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
-    match open(LABEL, what, bytes)? {
+fn label_body<'a>(what: &'static str, wanted: u16, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    match split_header(LABEL, what, bytes)? {
         (kind, body) if kind == wanted => Ok(body),
         _ => Err(DecodeError::Foreign { expected: what, found: bytes[..bytes.len().min(HEADER)].to_vec() }),
     }
@@ -171,27 +171,27 @@ fn open_label<'a>(what: &'static str, wanted: u16, bytes: &'a [u8]) -> Result<&'
 pub fn encode_event(event: &Event) -> Vec<u8> {
     let kind = event.kind();
     match event {
-        Event::ExecutionStarted(body) => seal(EVENT, kind, body),
-        Event::ContextWritten(body) => seal(EVENT, kind, body),
-        Event::ContextRemoved(body) => seal(EVENT, kind, body),
-        Event::TaskStarted(body) => seal(EVENT, kind, body),
-        Event::TaskCompleted(body) => seal(EVENT, kind, body),
-        Event::TaskFailed(body) => seal(EVENT, kind, body),
-        Event::TaskSkipped(body) => seal(EVENT, kind, body),
-        Event::TaskAbandoned(body) => seal(EVENT, kind, body),
-        Event::TaskDeferred(body) => seal(EVENT, kind, body),
-        Event::TaskResumed(body) => seal(EVENT, kind, body),
+        Event::ExecutionStarted(body) => encode_body(EVENT, kind, body),
+        Event::ContextWritten(body) => encode_body(EVENT, kind, body),
+        Event::ContextRemoved(body) => encode_body(EVENT, kind, body),
+        Event::TaskStarted(body) => encode_body(EVENT, kind, body),
+        Event::TaskCompleted(body) => encode_body(EVENT, kind, body),
+        Event::TaskFailed(body) => encode_body(EVENT, kind, body),
+        Event::TaskSkipped(body) => encode_body(EVENT, kind, body),
+        Event::TaskAbandoned(body) => encode_body(EVENT, kind, body),
+        Event::TaskDeferred(body) => encode_body(EVENT, kind, body),
+        Event::TaskResumed(body) => encode_body(EVENT, kind, body),
         Event::ExecutionPaused(body) | Event::ExecutionUnpaused(body) | Event::CancelRequested(body) => {
-            seal(EVENT, kind, body)
+            encode_body(EVENT, kind, body)
         }
-        Event::ExecutionRecovered(body) => seal(EVENT, kind, body),
+        Event::ExecutionRecovered(body) => encode_body(EVENT, kind, body),
         Event::ExecutionCompleted(body) | Event::ExecutionFailed(body) | Event::ExecutionCancelled(body) => {
-            seal(EVENT, kind, body)
+            encode_body(EVENT, kind, body)
         }
     }
 }
 
-/// Reads an event.
+/// Decodes an event.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -205,22 +205,23 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
 /// # Ok::<(), cloacina_engine::core::codec::DecodeError>(())
 /// ```
 pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
-    decode_event_among(bytes, &mut Names::none())
+    decode_event_among(bytes, &mut Names::disabled())
 }
 
-/// Reads an event of many: names that it shares with those read before with the same `names` are kept once.
+/// Decodes one of many events. Names that earlier events with the same `names` contained are shared instead of
+/// allocated again.
 ///
 /// # Errors
 /// As [`decode_event`].
 pub fn decode_event_among(bytes: &[u8], names: &mut Names) -> Result<Event, DecodeError> {
-    let (kind, body) = open(EVENT, "an event", bytes)?;
+    let (kind, body) = split_header(EVENT, "an event", bytes)?;
     let what = Event::kind_name(kind);
     Ok(match kind {
         1 => Event::ExecutionStarted(decode::<ExecutionStarted>(what, body)?),
-        2 => Event::ContextWritten(decode_among(what, body, names)?),
-        3 => Event::ContextRemoved(decode_among(what, body, names)?),
-        4 => Event::TaskStarted(decode_among(what, body, names)?),
-        5 => Event::TaskCompleted(decode_among(what, body, names)?),
+        2 => Event::ContextWritten(decode_interned(what, body, names)?),
+        3 => Event::ContextRemoved(decode_interned(what, body, names)?),
+        4 => Event::TaskStarted(decode_interned(what, body, names)?),
+        5 => Event::TaskCompleted(decode_interned(what, body, names)?),
         6 => Event::TaskFailed(decode::<TaskFailed>(what, body)?),
         7 => Event::TaskSkipped(decode::<TaskSkipped>(what, body)?),
         8 => Event::TaskAbandoned(decode::<TaskAbandoned>(what, body)?),
@@ -244,7 +245,7 @@ pub fn decode_event_among(bytes: &[u8], names: &mut Names) -> Result<Event, Deco
 }
 
 impl Event {
-    /// The number that stands for its kind in the log. Never reused.
+    /// Returns the number of its kind in the log. Numbers are never reused.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
@@ -268,7 +269,7 @@ impl Event {
         }
     }
 
-    /// Its name, the same in every place that shows it.
+    /// Returns its name, which is the same everywhere it is shown.
     #[must_use]
     pub fn name(&self) -> &'static str {
         Self::kind_name(self.kind())
@@ -304,19 +305,19 @@ impl StreamEvent for Event {
     }
 }
 
-fn seal(magic: u8, kind: u16, body: &impl Encode) -> Vec<u8> {
+fn encode_body(magic: u8, kind: u16, body: &impl Encode) -> Vec<u8> {
     let [low, high] = kind.to_le_bytes();
     let mut bytes = Vec::with_capacity(64);
     bytes.extend([magic, CODEC, FORMAT, low, high]);
     #[expect(
         clippy::expect_used,
-        reason = "writing into memory cannot fail, and our bodies hold nothing that bincode refuses"
+        reason = "writing into memory cannot fail, and our bodies hold nothing that bincode rejects"
     )]
     bincode::encode_into_std_write(body, &mut bytes, config::standard()).expect("a body can be encoded into memory");
     bytes
 }
 
-fn open<'a>(magic: u8, expected: &'static str, bytes: &'a [u8]) -> Result<(u16, &'a [u8]), DecodeError> {
+fn split_header<'a>(magic: u8, expected: &'static str, bytes: &'a [u8]) -> Result<(u16, &'a [u8]), DecodeError> {
     match bytes {
         [found, CODEC, format, low, high, body @ ..] if *found == magic && *format > 0 => {
             if *format > FORMAT {
@@ -332,29 +333,29 @@ fn decode<T: for<'a> BorrowDecode<'a, ()>>(what: &str, body: &[u8]) -> Result<T,
     decode_with(what, body, ())
 }
 
-fn decode_among<'a, 'n, T>(what: &str, body: &'a [u8], names: &'n mut Names) -> Result<T, DecodeError>
+fn decode_interned<'a, 'n, T>(what: &str, body: &'a [u8], names: &'n mut Names) -> Result<T, DecodeError>
 where
-    Among<T>: BorrowDecode<'a, &'n mut Names>,
+    Interned<T>: BorrowDecode<'a, &'n mut Names>,
 {
-    decode_with(what, body, names).map(|Among(value)| value)
+    decode_with(what, body, names).map(|Interned(value)| value)
 }
 
-/// Decodes with a limit that grows with the text, in steps, since bincode wants it as a constant. Sixty-four bytes of
-/// memory for each byte of text is more than any body of ours needs.
+/// Decodes with a memory limit that grows with the input, in steps because bincode takes it as a constant. 64 bytes
+/// per byte of input are more than any valid body needs.
 fn decode_with<'a, C, T: BorrowDecode<'a, C>>(what: &str, body: &'a [u8], context: C) -> Result<T, DecodeError> {
     let standard = config::standard();
     let decoded = match body.len() {
-        0..=1_024 => decode_within(body, standard.with_limit::<{ 1 << 16 }>(), context),
-        1_025..=65_536 => decode_within(body, standard.with_limit::<{ 1 << 22 }>(), context),
-        65_537..=4_194_304 => decode_within(body, standard.with_limit::<{ 1 << 28 }>(), context),
-        _ => decode_within(body, standard.with_limit::<{ 1 << 34 }>(), context),
+        0..=1_024 => decode_limited(body, standard.with_limit::<{ 1 << 16 }>(), context),
+        1_025..=65_536 => decode_limited(body, standard.with_limit::<{ 1 << 22 }>(), context),
+        65_537..=4_194_304 => decode_limited(body, standard.with_limit::<{ 1 << 28 }>(), context),
+        _ => decode_limited(body, standard.with_limit::<{ 1 << 34 }>(), context),
     };
     let broken = |why: String| DecodeError::Broken { what: what.to_owned(), why };
     let (value, used) = decoded.map_err(|error| broken(error.to_string()))?;
     if used == body.len() { Ok(value) } else { Err(broken(format!("{} bytes are left over", body.len() - used))) }
 }
 
-fn decode_within<'a, C, T: BorrowDecode<'a, C>>(
+fn decode_limited<'a, C, T: BorrowDecode<'a, C>>(
     body: &'a [u8],
     config: impl Config,
     context: C,

@@ -1,8 +1,8 @@
-//! Decisions: what a command makes of an execution, as events, and what has to be done about it, as effects.
+//! Decisions: turns a command into events and effects.
 //!
-//! A decision folds each event as it makes it, so that the next one rests on it; what follows from a command
-//! (tasks that are skipped, the end of the execution) is in the same decision. A command that is rejected has changed
-//! nothing. Effects are values: the runtime performs them once the events are durable.
+//! A decision folds each event as soon as it emits it, so that the next one is based on the new state. Consequences of
+//! a command (skipped tasks, the end of the execution) belong to the same decision. A rejected command changes nothing.
+//! Effects are values: the runtime performs them once the events are durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use super::state::{Execution, Status, TaskState, Timer};
 use super::task_context::Write;
 use super::time::Timestamp;
 
-/// What is asked of an execution.
+/// A command to an execution.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Start an attempt at a ready task.
     StartTask {
         /// The task.
         task: TaskIndex,
-        /// The slot that it gets.
+        /// The slot to run it in.
         worker: u32,
     },
     /// An attempt has ended.
@@ -40,23 +40,23 @@ pub enum Command {
         task: TaskId,
         /// The attempt.
         attempt: Attempt,
-        /// What it wrote.
+        /// What the attempt wrote.
         writes: Vec<Write>,
-        /// What it read.
+        /// What the attempt read.
         reads: Reads,
         /// How it ended.
         result: Result<(), TaskError>,
-        /// What varies the wait before the next one.
+        /// The jitter for the delay before the next attempt.
         jitter: Jitter,
     },
-    /// An attempt waits for something outside, and gives its slot back.
+    /// An attempt waits for something external and releases its slot.
     Defer {
         /// The task.
         task: TaskId,
         /// The attempt.
         attempt: Attempt,
     },
-    /// An attempt that was deferred gets a slot again.
+    /// A deferred attempt gets a slot again.
     Resume {
         /// The task.
         task: TaskId,
@@ -65,57 +65,57 @@ pub enum Command {
         /// The slot.
         worker: u32,
     },
-    /// The clock has moved on: whatever is due by now happens.
+    /// Time has passed: process every timer that is due.
     TimerFired {
-        /// What varies the wait before the next attempt, should one have run out of time.
+        /// The jitter for the delay before the next attempt, if an attempt times out.
         jitter: Jitter,
     },
     /// Start no more attempts.
     Pause(Request),
-    /// Start attempts again.
+    /// Allow attempts to start again.
     Unpause(Request),
-    /// Stop.
+    /// Stop all attempts and end the execution.
     Cancel(Request),
-    /// Take the execution over from a process that is gone.
+    /// Take over the execution from a process that has ended.
     Recover {
         /// The process that takes it over.
         environment: Environment,
-        /// The definition to go on with, and its graph.
+        /// The definition to continue with, and its graph.
         definition: (Fingerprint, Arc<Graph>),
     },
-    /// Give up the attempts that run: the engine shuts down in order.
+    /// Abandon the running attempts, because the engine shuts down in an orderly way.
     Shutdown,
 }
 
-/// What begins an execution.
+/// The parameters of a new execution.
 #[derive(Clone, Debug)]
 pub struct Start {
     /// Its id.
     pub id: ExecutionId,
-    /// The graph that it is executed by.
+    /// Its graph.
     pub graph: Arc<Graph>,
     /// The fingerprint of its definition.
     pub fingerprint: Fingerprint,
-    /// What caused it.
+    /// What started it.
     pub cause: Cause,
-    /// The process.
+    /// The process that runs it.
     pub environment: Environment,
-    /// The rules that hold for all of it.
+    /// Timeouts and other options.
     pub options: ExecutionOptions,
     /// The input.
     pub input: Vec<(Key, Json)>,
 }
 
-/// What a command makes: events to append, and effects to perform once they are durable.
+/// The result of a command: events to append, and effects to perform once they are durable.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
     /// The events, already folded.
     pub events: Vec<Recorded>,
-    /// What has to be done.
+    /// The effects.
     pub effects: Vec<Effect>,
 }
 
-/// What has to be done.
+/// An action for the runtime to perform.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Run an attempt.
@@ -124,48 +124,48 @@ pub enum Effect {
         task: TaskIndex,
         /// The attempt.
         attempt: Attempt,
-        /// What it sees.
+        /// What the attempt sees.
         view: Box<View>,
     },
-    /// Stop an attempt, if it can be stopped: its result counts no more.
+    /// Stop an attempt if possible. Its result will be ignored.
     Stop {
         /// The task.
         task: TaskIndex,
         /// The attempt.
         attempt: Attempt,
-        /// The slot that it had, if it had one, which is free now.
+        /// The slot that it held, which is now free; `None` if it was deferred.
         worker: Option<u32>,
     },
-    /// Answer those who wait: the execution is over.
+    /// Answer the callers that wait for the end of the execution.
     Answer,
-    /// Tell that a task read what it does not depend on.
+    /// Warn that a task read a key of a task that it does not depend on.
     UndeclaredRead {
         /// The task that read.
         task: TaskId,
         /// The key.
         key: Key,
-        /// The task that wrote.
+        /// The task that wrote the key.
         writer: TaskId,
     },
-    /// Tell that values collided where a task's dependencies meet.
+    /// Warn that values collided in the join of a task's dependencies.
     Collided {
         /// That task.
         task: TaskId,
-        /// What collided.
+        /// The collision.
         collision: Collision,
     },
 }
 
-/// A command that the execution cannot take. Nothing was changed.
+/// Why a command was rejected. The state is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The attempt is not the one that runs: it was timed out, cancelled, or reported before.
-    #[error("the attempt counts no more: it {0}")]
+    /// The attempt is not in progress: it timed out, was cancelled, or has already reported its result.
+    #[error("stale attempt: it {0}")]
     Stale(String),
-    /// The execution is over.
+    /// The execution has ended.
     #[error("the execution has ended ({0})")]
     Ended(&'static str),
-    /// The state is not one for it.
+    /// The current state does not allow the command.
     #[error("{0}")]
     Impossible(String),
 }
@@ -176,10 +176,10 @@ impl From<IllegalEvent> for Rejection {
     }
 }
 
-/// Begins an execution.
+/// Starts an execution.
 ///
 /// # Errors
-/// [`Rejection::Impossible`] if the definition and its fingerprint do not belong together.
+/// [`Rejection::Impossible`] if the fold rejects an event.
 pub fn start(start: Start, now: Timestamp) -> Result<(Execution, Decision), Rejection> {
     let graphs = BTreeMap::from([(start.fingerprint, start.graph.clone())]);
     let event = Event::ExecutionStarted(ExecutionStarted {
@@ -202,10 +202,10 @@ pub fn start(start: Start, now: Timestamp) -> Result<(Execution, Decision), Reje
     Ok((state, decision))
 }
 
-/// Decides on a command, and folds what it decides.
+/// Decides on a command, and folds the resulting events into the state.
 ///
 /// # Errors
-/// [`Rejection`]; the state is as it was.
+/// [`Rejection`]; the state is unchanged.
 pub fn decide(state: &mut Execution, command: Command, now: Timestamp) -> Result<Decision, Rejection> {
     let now = now.max(state.last());
     let graphs = match &command {
@@ -213,12 +213,12 @@ pub fn decide(state: &mut Execution, command: Command, now: Timestamp) -> Result
         _ => BTreeMap::new(),
     };
     let mut decider = Decider { state, graphs: &graphs, now, decision: Decision::default() };
-    decider.take(command)?;
+    decider.handle(command)?;
     decider.follow_up()?;
     Ok(decider.decision)
 }
 
-/// What the listing shows of an execution.
+/// Returns the label of an execution for the listing.
 #[must_use]
 pub fn label(state: &Execution) -> Label {
     Label {
@@ -238,7 +238,7 @@ pub fn label(state: &Execution) -> Label {
     }
 }
 
-/// An execution on which a command is decided.
+/// An execution while a command is being decided.
 struct Decider<'a> {
     state: &'a mut Execution,
     graphs: &'a dyn Graphs,
@@ -247,15 +247,15 @@ struct Decider<'a> {
 }
 
 impl Decider<'_> {
-    /// Makes an event: folds it, and keeps it for the log.
+    /// Folds an event and adds it to the decision.
     fn emit(&mut self, event: Event) -> Result<(), Rejection> {
         let recorded = Recorded { seq: self.state.next_seq(), time: self.now, event };
-        self.state.apply(recorded.lent(), self.graphs)?;
+        self.state.apply(recorded.as_ref(), self.graphs)?;
         self.decision.events.push(recorded);
         Ok(())
     }
 
-    fn take(&mut self, command: Command) -> Result<(), Rejection> {
+    fn handle(&mut self, command: Command) -> Result<(), Rejection> {
         if self.state.status().is_final() {
             return Err(match command {
                 Command::AttemptFinished { .. } => {
@@ -286,7 +286,8 @@ impl Decider<'_> {
         }
     }
 
-    /// What follows by itself: tasks whose rule does not hold are skipped, and the last settled task ends the execution.
+    /// Emits the events that follow without a command: skips of tasks whose rule does not hold, and the end of the
+    /// execution once every task is settled.
     fn follow_up(&mut self) -> Result<(), Rejection> {
         while let Some((&task, why)) = self.state.to_skip.first_key_value() {
             let (task, why) = (self.state.graph().name(task).clone(), why.clone());
@@ -352,7 +353,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Fails the running attempt at a task, and says when the next one is due, if there is to be one.
+    /// Fails the running attempt at a task, and schedules the next one if the retry policy allows it.
     fn fail(&mut self, task: TaskIndex, mut error: TaskError, reads: Reads, jitter: Jitter) -> Result<(), Rejection> {
         let name = self.state.graph().name(task).clone();
         if error.hint.is_none() {
@@ -368,9 +369,10 @@ impl Decider<'_> {
     fn timers_fired(&mut self, jitter: Jitter) -> Result<(), Rejection> {
         while let Some((due, timer)) = self.state.next_timer().filter(|(due, _)| *due <= self.now) {
             match timer {
-                Timer::Retry(task) => self.state.end_wait(task, due),
+                Timer::Retry(task) => self.state.end_retry_delay(task, due),
                 Timer::TaskTimeout(task) => self.time_out(task, jitter)?,
-                // A task that ran out of time just now may have been the last one: then that is how the execution ends.
+                // A task that has just timed out may have been the last one: then the execution ends because of that
+                // task.
                 Timer::ExecutionTimeout => {
                     self.follow_up()?;
                     if !self.state.status().is_final() {
@@ -445,8 +447,8 @@ impl Decider<'_> {
         self.abandon_running(AbandonReason::ProcessDied)
     }
 
-    /// Ends the attempts under way without an outcome. A task whose attempts keep dying with their process while they run
-    /// has failed; one that was deferred did nothing that could kill it.
+    /// Ends the attempts in progress without an outcome. A task whose attempts keep dying with their process fails; a
+    /// deferred attempt does not count, because it did nothing that could have killed the process.
     fn abandon_running(&mut self, why: AbandonReason) -> Result<(), Rejection> {
         let running: Vec<TaskIndex> = self.state.running().collect();
         for index in running {
@@ -458,7 +460,7 @@ impl Decider<'_> {
                     kind: "ProcessDied".into(),
                     message: format!("its process died while it ran, {deaths} times").into(),
                     hint: Some(
-                        "find out what ends the process (out of memory? os._exit? a crash in native code?)".into(),
+                        "find out why the process ends (out of memory? os._exit? a crash in native code?)".into(),
                     ),
                     ..TaskError::default()
                 };
@@ -476,19 +478,19 @@ impl Decider<'_> {
         Ok(())
     }
 
-    /// Why the execution failed; `None` if no failure reached the end of the graph. Names the first failure that did,
-    /// with the hint that everything that was written by now gives.
+    /// Returns why the execution failed; `None` if no failure reached the end of the graph. Names the first failure
+    /// that did, with a hint based on everything written so far.
     fn failure_reason(&self) -> Option<String> {
         let end = *self.state.failed_ends.first()?;
         let root = self.state.root_failures();
         let Some((task, others, failure)) =
             root.and_then(|(task, others)| Some((task, others, self.state.task(task).failure()?)))
         else {
-            // What failed is gone from the graph that the execution goes on with.
+            // The failed task is not in the graph that the execution was recovered with.
             return Some(format!("task '{}' was skipped because of a failure upstream", self.state.graph().name(end)));
         };
         let name = self.state.graph().name(task);
-        // An abandoned attempt has a number, and takes none of those that may fail.
+        // Abandoned attempts are numbered too, but do not count as failures, so the number may exceed `max_attempts`.
         let allowed = self.state.task_definition(task).retry.max_attempts.max(failure.attempt);
         let mut reason = format!(
             "task '{name}' failed, attempt {} of {allowed}: {}: {}",
@@ -505,7 +507,7 @@ impl Decider<'_> {
 }
 
 impl Execution {
-    /// The failure that reached the end of the graph first, and how many others did; `None` if there is none.
+    /// Returns the first failure that reached the end of the graph, and how many others did; `None` if there is none.
     #[must_use]
     pub fn root_failures(&self) -> Option<(TaskIndex, usize)> {
         let mut seen = self.failed_ends.clone();
@@ -525,7 +527,7 @@ impl Execution {
         Some((first, failed.len() - 1))
     }
 
-    /// The hint to a task's last failure, by what is known now.
+    /// Returns the hint for a task's last failure, based on everything written so far.
     #[must_use]
     pub fn failure_hint(&self, task: TaskIndex) -> Option<String> {
         let failure = self.task(task).failure()?;
@@ -539,7 +541,7 @@ fn seconds(millis: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The body of an event as the log keeps it.
+/// Encodes events as the log stores them.
 #[must_use]
 pub fn encode(events: &[Recorded]) -> Vec<Vec<u8>> {
     events.iter().map(|recorded| codec::encode_event(&recorded.event)).collect()

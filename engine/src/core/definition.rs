@@ -1,5 +1,5 @@
-//! What a workflow is: tasks, dependencies, rules. Stored once in the log under its fingerprint, so that an execution
-//! can be rebuilt after the code has changed or gone.
+//! Workflow definitions: tasks, dependencies, rules. The log stores each definition once, under its fingerprint, so
+//! that an execution can be rebuilt after the code has changed or been deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use super::time::Millis;
 pub struct Definition {
     /// Its name.
     pub workflow: Arc<str>,
-    /// Its tasks, in the order in which they were added: the order in which the final context joins the leaves.
+    /// Its tasks, in the order in which they were added. The final context joins the leaves in this order.
     pub tasks: Vec<TaskDefinition>,
 }
 
-/// What is different between two definitions of a workflow, by task.
+/// The differences between two definitions of a workflow, by task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The tasks that only the new one has.
     pub added: Vec<TaskId>,
     /// The tasks that only the old one has.
     pub removed: Vec<TaskId>,
-    /// The tasks whose code is another.
+    /// The tasks whose code changed.
     pub code: Vec<TaskId>,
-    /// The tasks with other dependencies, or another rule.
+    /// The tasks whose dependencies or rule changed.
     pub rewired: Vec<TaskId>,
-    /// The tasks with another retry policy or timeout.
+    /// The tasks whose retry policy or timeout changed.
     pub policy: Vec<TaskId>,
 }
 
@@ -58,7 +58,7 @@ impl Changes {
         let (before, after) = (by_name(old), by_name(new));
         let mut changes = Self::default();
         for task in &new.tasks {
-            let Some(then) = before.get(&task.id) else {
+            let Some(prior) = before.get(&task.id) else {
                 changes.added.push(task.id.clone());
                 continue;
             };
@@ -67,26 +67,28 @@ impl Changes {
                     list(&mut changes).push(task.id.clone());
                 }
             };
-            note(then.code != task.code, |changes| &mut changes.code);
-            note((&then.dependencies, &then.rule) != (&task.dependencies, &task.rule), |changes| &mut changes.rewired);
-            note((&then.retry, then.timeout) != (&task.retry, task.timeout), |changes| &mut changes.policy);
+            note(prior.code != task.code, |changes| &mut changes.code);
+            note((&prior.dependencies, &prior.rule) != (&task.dependencies, &task.rule), |changes| {
+                &mut changes.rewired
+            });
+            note((&prior.retry, prior.timeout) != (&task.retry, task.timeout), |changes| &mut changes.policy);
         }
-        let gone = old.tasks.iter().filter(|task| !after.contains_key(&task.id));
-        changes.removed = gone.map(|task| task.id.clone()).collect();
+        let removed = old.tasks.iter().filter(|task| !after.contains_key(&task.id));
+        changes.removed = removed.map(|task| task.id.clone()).collect();
         changes
     }
 
-    /// Each kind of change in a few words, with the tasks: `other code: extract, load`.
+    /// Returns one line per kind of change, with the tasks: `code changed: extract, load`.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
-        /// How many names stand in a line.
+        /// How many tasks a line names at most.
         const NAMED: usize = 12;
         let kinds = [
-            ("other code", &self.code),
+            ("code changed", &self.code),
             ("task added", &self.added),
             ("task removed", &self.removed),
-            ("other dependencies or rule", &self.rewired),
-            ("another retry policy or timeout", &self.policy),
+            ("dependencies or rule changed", &self.rewired),
+            ("retry policy or timeout changed", &self.policy),
         ];
         let some = kinds.into_iter().filter(|(_, tasks)| !tasks.is_empty());
         some.map(|(kind, tasks)| {
@@ -103,22 +105,22 @@ impl Changes {
 pub struct TaskDefinition {
     /// Its name.
     pub id: TaskId,
-    /// The tasks whose writes it sees, in the order that matters at joins.
+    /// The tasks whose writes it sees. Joins merge them in this order.
     pub dependencies: Vec<TaskId>,
-    /// Whether it runs, once its dependencies are settled.
+    /// The rule that decides whether it runs once everything upstream is settled.
     pub rule: TriggerRule,
-    /// What happens when it fails.
+    /// The retry policy.
     pub retry: RetryPolicy,
-    /// How long an attempt may run.
+    /// The timeout of an attempt.
     pub timeout: Timeout,
-    /// A hash of its code: two tasks of the same hash do the same.
+    /// A hash of its code: tasks with the same hash do the same.
     pub code: [u8; 32],
-    /// Its source text, for the debugger; empty where there is none.
+    /// Its source text, for the debugger; empty if unknown.
     pub source: Arc<str>,
 }
 
 impl TaskDefinition {
-    /// A task without dependencies and with the default rules.
+    /// Creates a task without dependencies and with default settings.
     #[must_use]
     pub fn new(id: impl Into<TaskId>) -> Self {
         Self {
@@ -133,19 +135,19 @@ impl TaskDefinition {
     }
 }
 
-/// How long an attempt at a task may run.
+/// The timeout of an attempt at a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub enum Timeout {
-    /// As long as the execution's options say.
+    /// The `task_timeout` of the execution's options.
     #[default]
     Inherited,
-    /// So long.
+    /// This long.
     After(Millis),
-    /// Without a limit.
+    /// No timeout.
     Off,
 }
 
-/// Whether a task runs once its dependencies are settled; otherwise it is skipped.
+/// Decides whether a task runs or is skipped once everything upstream is settled.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 pub enum TriggerRule {
     /// No dependency failed or was skipped because of a failure.
@@ -153,7 +155,7 @@ pub enum TriggerRule {
     NoneFailed,
     /// Every dependency completed.
     AllSuccess,
-    /// Every dependency is settled, in whatever way.
+    /// Every dependency is settled, however it ended.
     AllDone,
     /// Every dependency failed or was skipped because of a failure.
     AllFailed,
@@ -163,12 +165,12 @@ pub enum TriggerRule {
     OneFailed,
     /// Always.
     Always,
-    /// A tree of conditions holds.
+    /// The condition holds.
     When(Condition),
 }
 
 impl TriggerRule {
-    /// The name that people write, or `when` for a tree.
+    /// Returns the name used in code, or `when` for a condition.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -183,7 +185,7 @@ impl TriggerRule {
         }
     }
 
-    /// The rule with this name.
+    /// Returns the rule with this name; `None` for `when` and unknown names.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [
@@ -200,76 +202,75 @@ impl TriggerRule {
     }
 }
 
-/// A condition over upstream task states and context values. Trees nest at most [`Condition::DEEPEST`] levels.
+/// A condition on upstream task states and context values. Trees nest at most [`Condition::MAX_DEPTH`] levels deep.
 #[derive(Clone, Debug, PartialEq, Encode)]
 pub enum Condition {
     /// Always holds.
     Always,
-    /// Every one holds.
+    /// Every part holds.
     All(Vec<Condition>),
-    /// At least one holds.
+    /// At least one part holds.
     Any(Vec<Condition>),
-    /// None holds.
+    /// No part holds.
     None(Vec<Condition>),
     /// The task completed.
     TaskSuccess(TaskId),
-    /// The task finally failed.
+    /// The task failed and will not be retried.
     TaskFailed(TaskId),
     /// The task was skipped.
     TaskSkipped(TaskId),
-    /// A context value that the task would see compares so.
+    /// A comparison with a context value that the task would see.
     ContextValue {
         /// The key.
         key: Key,
-        /// How it is compared.
+        /// The comparison.
         operator: Operator,
-        /// What it is compared with; `None` for `Exists` and `NotExists`.
+        /// The value to compare with; `None` for `Exists` and `NotExists`.
         value: Option<Json>,
     },
 }
 
-/// How a context value is compared.
+/// A comparison of a context value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Operator {
-    /// Is the same JSON value; numbers by value.
+    /// Equal JSON values; numbers compare by value.
     Equals,
-    /// Is not.
+    /// Not equal.
     NotEquals,
-    /// A greater number, or a text that sorts after.
+    /// A greater number, or a string that sorts later.
     GreaterThan,
-    /// A smaller number, or a text that sorts before.
+    /// A smaller number, or a string that sorts earlier.
     LessThan,
-    /// A text, list or object that has it as a part, an element or a key.
+    /// A string with this substring, a list with this element, or an object with this key.
     Contains,
-    /// One that has not.
+    /// The opposite of `Contains`.
     NotContains,
-    /// The key is there.
+    /// The key exists.
     Exists,
-    /// The key is not there.
+    /// The key does not exist.
     NotExists,
 }
 
 impl Condition {
-    /// How many levels of `all_of`, `any_of` and `none_of` may stand in each other: no text can make a reader recurse
-    /// deeper.
-    pub const DEEPEST: usize = 64;
+    /// How deep `all_of`, `any_of` and `none_of` may nest. The limit keeps crafted input from causing deep recursion.
+    pub const MAX_DEPTH: usize = 64;
 
-    /// Whether it nests no deeper than it may.
+    /// Returns whether the condition nests at most [`Condition::MAX_DEPTH`] levels deep.
     #[must_use]
-    pub fn is_bounded(&self) -> bool {
-        self.fits(Self::DEEPEST)
+    pub fn fits_depth_limit(&self) -> bool {
+        self.nests_within(Self::MAX_DEPTH)
     }
 
-    fn fits(&self, levels: usize) -> bool {
+    fn nests_within(&self, levels: usize) -> bool {
         match self {
             Self::All(parts) | Self::Any(parts) | Self::None(parts) => {
-                levels > 0 && parts.iter().all(|part| part.fits(levels - 1))
+                levels > 0 && parts.iter().all(|part| part.nests_within(levels - 1))
             }
             _ => true,
         }
     }
 
-    /// Reads what the derived `Encode` writes, and counts the levels.
+    /// Decodes what the derived `Encode` writes, with a limit on nesting.
     fn decode_within<D: Decoder>(levels: usize, decoder: &mut D) -> Result<Self, DecodeError> {
         Ok(match u32::decode(decoder)? {
             0 => Self::Always,
@@ -311,7 +312,7 @@ impl Condition {
 
 impl<Context> Decode<Context> for Condition {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Self::decode_within(Self::DEEPEST, decoder)
+        Self::decode_within(Self::MAX_DEPTH, decoder)
     }
 }
 

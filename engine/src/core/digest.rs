@@ -1,11 +1,11 @@
-//! Digests, and what is named by one.
+//! SHA-256 digests, and the fingerprint of a definition.
 
 use std::fmt;
 
 use bincode::{Decode, Encode};
 use sha2::{Digest, Sha256};
 
-/// SHA-256.
+/// Returns the SHA-256 of some bytes.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
@@ -16,7 +16,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// The first sixteen hex digits: what people are shown as a workflow's version.
+    /// Returns the first 16 hex digits, which are shown to users as the workflow's version.
     #[must_use]
     pub fn version(&self) -> String {
         self.to_string()[..16].to_owned()

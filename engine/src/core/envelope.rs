@@ -1,37 +1,37 @@
-//! What the events of executions, schedules and triggers have around them: a place in their stream, and a time.
+//! The envelope that all events share: their position in the stream (`seq`) and their time.
 
 use super::event::{Event, Seq};
 use super::time::Timestamp;
 
-/// An event with its place and its time.
+/// An event with its `seq` and its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recorded<E = Event> {
-    /// Its place in the stream.
+    /// The position in the stream.
     pub seq: Seq,
     /// When it was decided.
     pub time: Timestamp,
-    /// What happened.
+    /// The event.
     pub event: E,
 }
 
-/// A [`Recorded`] that lies elsewhere.
+/// A [`Recorded`] that borrows its event.
 pub type Happened<'a> = Recorded<&'a Event>;
 
-/// An event that the state cannot take. The stream that holds it is refused as a whole.
+/// An event that is not legal in the current state. The whole stream that contains it is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("impossible event at seq {seq}: {event} {what}")]
 pub struct IllegalEvent {
-    /// Its place.
+    /// The event's position in the stream.
     pub seq: Seq,
-    /// Its name.
+    /// The event's name.
     pub event: &'static str,
-    /// Why the state cannot take it: both sides.
+    /// What the event does and which state forbids it.
     pub what: String,
 }
 
-/// An event of one of the kinds of streams.
+/// An event of any kind of stream: execution, schedule or trigger.
 pub trait StreamEvent {
-    /// Its name, the same in every place that shows it.
+    /// Returns the event's name, which is the same everywhere it is shown.
     fn name(&self) -> &'static str;
 }
 
@@ -42,21 +42,21 @@ impl<E: StreamEvent> StreamEvent for &E {
 }
 
 impl<E> Recorded<E> {
-    /// Lends it.
+    /// Borrows the event.
     #[must_use]
-    pub fn lent(&self) -> Recorded<&E> {
+    pub fn as_ref(&self) -> Recorded<&E> {
         Recorded { seq: self.seq, time: self.time, event: &self.event }
     }
 }
 
 impl<E: StreamEvent> Recorded<E> {
-    /// Says that the state cannot take it.
+    /// Returns an [`IllegalEvent`] error for this event.
     pub(super) fn illegal(&self, what: impl Into<String>) -> IllegalEvent {
         IllegalEvent { seq: self.seq, event: self.event.name(), what: what.into() }
     }
 }
 
-/// The end of a stream: where its next event goes, and when the last one happened.
+/// The end of a stream: the `seq` of the next event, and the time of the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamEnd {
     pub(super) next_seq: Seq,
@@ -64,7 +64,7 @@ pub(super) struct StreamEnd {
 }
 
 impl StreamEnd {
-    /// The end behind the first event.
+    /// Returns the end of a stream that holds only its first event.
     pub(super) fn after_first<E: StreamEvent>(first: &Recorded<E>) -> Result<Self, IllegalEvent> {
         match first.seq {
             0 => Ok(Self { next_seq: 1, last: first.time }),
@@ -72,10 +72,10 @@ impl StreamEnd {
         }
     }
 
-    /// Checks that an event is the next one.
+    /// Checks that an event is the next one and not older than the last.
     pub(super) fn check<E: StreamEvent>(&self, next: &Recorded<E>) -> Result<(), IllegalEvent> {
         if next.seq != self.next_seq {
-            return Err(next.illegal(format!("comes where seq {} should", self.next_seq)));
+            return Err(next.illegal(format!("is out of order: expected seq {}", self.next_seq)));
         }
         if next.time < self.last {
             return Err(next.illegal("is older than the event before it"));
@@ -83,7 +83,7 @@ impl StreamEnd {
         Ok(())
     }
 
-    /// Takes an event that was checked.
+    /// Moves past an event that was checked.
     pub(super) fn advance<E>(&mut self, taken: &Recorded<E>) {
         self.next_seq += 1;
         self.last = taken.time;

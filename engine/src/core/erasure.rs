@@ -1,31 +1,31 @@
-//! What stays of an event when its values are erased for privacy.
+//! Erasure for privacy: which events lose their values, and what remains of them.
 //!
-//! The log forgets a body and keeps a note in its place. The note is the same event without what it said: a value is
-//! [`Json::erased`], a text is `(erased)`. So the fold goes on as before, shows "erased" where the value was, and can
-//! tell nobody what it was. An execution that is not over cannot lose a value: its tasks may still read it.
+//! The log deletes the body of an event and stores a redacted copy in its place: values become [`Json::erased`], texts
+//! become `(erased)`. The fold works as before and shows "erased" instead of the value. Values of an unfinished
+//! execution cannot be erased, because its tasks may still read them.
 
 use std::collections::BTreeMap;
 
 use super::event::{Event, ExecutionEnded, Request, Seq, TaskError};
 use super::json::{Erasure, Json};
 
-/// What stands in the place of a text.
+/// The text that replaces an erased text.
 pub const ERASED_TEXT: &str = "(erased)";
 
-/// What is to be erased.
+/// A selection of events to erase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Every value that was ever written to a key, whether or not it took effect.
+    /// All values ever written to a key, whether or not they took effect.
     Key(String),
-    /// What one event says.
+    /// The contents of one event.
     Seq(Seq),
 }
 
-/// There is nothing to be erased.
+/// Why nothing can be erased.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NothingToErase {
-    /// Nobody wrote the key.
-    #[error("nobody wrote the key '{key}'; written were: {}", .written.join(", "))]
+    /// No value was written to the key.
+    #[error("no value was written to key '{key}'; the keys of this execution are: {}", .written.join(", "))]
     NoKey {
         /// The key.
         key: String,
@@ -33,28 +33,28 @@ pub enum NothingToErase {
         written: Vec<String>,
     },
     /// There is no such event.
-    #[error("there is no seq {seq}, the execution has {events} events")]
+    #[error("no event has seq {seq}; the execution has {events} events")]
     NoSeq {
-        /// The place that was named.
+        /// The requested position.
         seq: Seq,
         /// How many events there are.
         events: u64,
     },
-    /// The event names tasks and keys, and holds no value.
-    #[error("seq {seq} is {event}, which holds no value; what can be erased are values, errors and reasons")]
+    /// The event holds no value, only names of tasks and keys.
+    #[error("seq {seq} is {event}, which holds no value; only values, errors and reasons can be erased")]
     NoValue {
-        /// Its place.
+        /// The event's position.
         seq: Seq,
-        /// Its name.
+        /// The event's name.
         event: &'static str,
     },
-    /// The execution goes on.
-    #[error("the execution is not over; its tasks may still read the value. Wait for its end, or cancel it")]
+    /// The execution has not ended.
+    #[error("the execution has not ended, so its tasks may still read the value; wait until it ends, or cancel it")]
     NotOver,
 }
 
-/// Which events of a finished execution lose what they say, each with what stays of it. The end of the execution is one of
-/// them, whatever is erased: it holds a digest of the context, by which a guess at the value could be tried.
+/// Returns the events of a finished execution that must be replaced, each with its redacted copy. The last event is
+/// always one of them: its digest of the context would allow guesses at an erased value to be checked.
 ///
 /// ```
 /// use cloacina_engine::core::erasure::{NothingToErase, What, plan};
@@ -72,33 +72,33 @@ pub fn plan(events: &[(Seq, Event)], what: &[What]) -> Result<BTreeMap<Seq, Even
     let mut erased = BTreeMap::new();
     for what in what {
         match what {
-            What::Key(key) => erased.extend(writes_to(events, key)?),
+            What::Key(key) => erased.extend(redacted_writes(events, key)?),
             What::Seq(seq) => {
                 let found = events.iter().find(|(found, _)| found == seq);
                 let (_, event) = found.ok_or(NothingToErase::NoSeq { seq: *seq, events: events.len() as u64 })?;
-                let left = without_value(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
-                erased.insert(*seq, left);
+                let copy = redacted(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
+                erased.insert(*seq, copy);
             }
         }
     }
-    let says_an_error = erased.values().any(|event| !matches!(event, Event::ContextWritten(_)));
+    let erases_error = erased.values().any(|event| !matches!(event, Event::ContextWritten(_)));
     if let Some((_, event)) = events.last() {
-        erased.entry(*end).or_insert_with(|| without_digest(event, says_an_error));
+        erased.entry(*end).or_insert_with(|| redacted_end(event, erases_error));
     }
     Ok(erased)
 }
 
-fn writes_to(events: &[(Seq, Event)], key: &str) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
+fn redacted_writes(events: &[(Seq, Event)], key: &str) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
     let writes = events.iter().filter(|(_, event)| matches!(event, Event::ContextWritten(write) if *write.key == *key));
     let erased: BTreeMap<Seq, Event> =
-        writes.filter_map(|(seq, event)| without_value(event).map(|event| (*seq, event))).collect();
+        writes.filter_map(|(seq, event)| redacted(event).map(|event| (*seq, event))).collect();
     if erased.is_empty() {
-        return Err(NothingToErase::NoKey { key: key.to_owned(), written: written(events) });
+        return Err(NothingToErase::NoKey { key: key.to_owned(), written: written_keys(events) });
     }
     Ok(erased)
 }
 
-fn written(events: &[(Seq, Event)]) -> Vec<String> {
+fn written_keys(events: &[(Seq, Event)]) -> Vec<String> {
     let mut keys: Vec<String> = events
         .iter()
         .filter_map(|(_, event)| match event {
@@ -111,8 +111,8 @@ fn written(events: &[(Seq, Event)]) -> Vec<String> {
     keys
 }
 
-/// An event without what it says, if it says anything.
-fn without_value(event: &Event) -> Option<Event> {
+/// Returns a redacted copy of an event; `None` if the event holds nothing to erase.
+fn redacted(event: &Event) -> Option<Event> {
     Some(match event {
         Event::ContextWritten(write) => {
             let mut write = write.clone();
@@ -124,17 +124,17 @@ fn without_value(event: &Event) -> Option<Event> {
             failed.error = TaskError { message: ERASED_TEXT.into(), traceback: None, hint: None, ..failed.error };
             Event::TaskFailed(failed)
         }
-        Event::ExecutionPaused(request) => Event::ExecutionPaused(without_reason(request)),
-        Event::ExecutionUnpaused(request) => Event::ExecutionUnpaused(without_reason(request)),
-        Event::CancelRequested(request) => Event::CancelRequested(without_reason(request)),
+        Event::ExecutionPaused(request) => Event::ExecutionPaused(redacted_request(request)),
+        Event::ExecutionUnpaused(request) => Event::ExecutionUnpaused(redacted_request(request)),
+        Event::CancelRequested(request) => Event::CancelRequested(redacted_request(request)),
         Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_) => {
-            without_digest(event, true)
+            redacted_end(event, true)
         }
         _ => return None,
     })
 }
 
-/// What stays of an erased event, with who erased it in the place of its value.
+/// Adds to a redacted event who erased it, in the place of its value.
 #[must_use]
 pub fn attributed(event: Event, erasure: &Erasure) -> Event {
     match event {
@@ -146,21 +146,21 @@ pub fn attributed(event: Event, erasure: &Erasure) -> Event {
     }
 }
 
-fn without_reason(request: &Request) -> Request {
+fn redacted_request(request: &Request) -> Request {
     Request { by: ERASED_TEXT.into(), reason: request.reason.as_ref().map(|_| ERASED_TEXT.into()) }
 }
 
-/// The end of an execution without the digest of its context, and perhaps without its reason.
-fn without_digest(event: &Event, and_reason: bool) -> Event {
-    let left = |ended: &ExecutionEnded| {
-        let has_reason = and_reason && !ended.reason.is_empty();
+/// Returns the last event of an execution without the digest of its context, and without its reason if `erase_reason`.
+fn redacted_end(event: &Event, erase_reason: bool) -> Event {
+    let redact = |ended: &ExecutionEnded| {
+        let has_reason = erase_reason && !ended.reason.is_empty();
         let reason = if has_reason { ERASED_TEXT.into() } else { ended.reason.clone() };
         ExecutionEnded { reason, context: [0; 32] }
     };
     match event {
-        Event::ExecutionCompleted(ended) => Event::ExecutionCompleted(left(ended)),
-        Event::ExecutionFailed(ended) => Event::ExecutionFailed(left(ended)),
-        Event::ExecutionCancelled(ended) => Event::ExecutionCancelled(left(ended)),
+        Event::ExecutionCompleted(ended) => Event::ExecutionCompleted(redact(ended)),
+        Event::ExecutionFailed(ended) => Event::ExecutionFailed(redact(ended)),
+        Event::ExecutionCancelled(ended) => Event::ExecutionCancelled(redact(ended)),
         other => other.clone(),
     }
 }

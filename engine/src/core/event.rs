@@ -1,8 +1,7 @@
-//! What happened: every state change of an execution and every context write, as an immutable event.
+//! The events of an execution: every state change and every context write, immutable.
 //!
-//! An execution is nothing but its events, in order; see [`crate::core::fold`]. How an event becomes bytes stands in
-//! [`crate::core::codec`]. Fields and variants are never removed, reordered or given another meaning: that would be a
-//! new format.
+//! An execution consists only of its ordered events; see [`crate::core::fold`]. [`crate::core::codec`] encodes them.
+//! Fields and variants are never removed, reordered or given another meaning: that would need a new format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,12 +18,12 @@ use super::time::{Millis, Timestamp};
 pub type TaskId = Arc<str>;
 /// The name of a value in the context.
 pub type Key = Arc<str>;
-/// The place of an event in its execution's stream, from 0.
+/// The position of an event in its execution's stream, from 0.
 pub type Seq = u64;
-/// The number of an attempt at a task, from 1. An abandoned attempt has a number too.
+/// The number of an attempt at a task, from 1. Abandoned attempts are counted too.
 pub type Attempt = u32;
 
-/// Names an execution: the sixteen bytes of a UUIDv7, so that ids sort by the time at which they were made.
+/// The id of an execution: the 16 bytes of a UUIDv7, so that ids sort by creation time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct ExecutionId(pub [u8; 16]);
 
@@ -57,38 +56,38 @@ pub enum Event {
     ContextWritten(ContextWritten),
     /// A value was removed.
     ContextRemoved(ContextRemoved),
-    /// An attempt at a task has a slot and runs.
+    /// An attempt at a task got a slot and started.
     TaskStarted(TaskStarted),
     /// An attempt succeeded; its writes take effect.
     TaskCompleted(TaskCompleted),
-    /// An attempt failed; its writes stay without effect.
+    /// An attempt failed; its writes have no effect.
     TaskFailed(TaskFailed),
-    /// A task will not run.
+    /// A task was skipped.
     TaskSkipped(TaskSkipped),
     /// An attempt ended without an outcome.
     TaskAbandoned(TaskAbandoned),
-    /// An attempt waits for something outside and gave its slot back.
+    /// An attempt waits for something external and released its slot.
     TaskDeferred(TaskDeferred),
-    /// An attempt that was deferred has a slot again and runs on.
+    /// A deferred attempt got a slot again and continues.
     TaskResumed(TaskResumed),
     /// No further attempt starts until [`Event::ExecutionUnpaused`].
     ExecutionPaused(Request),
     /// Attempts start again.
     ExecutionUnpaused(Request),
-    /// Somebody asked for the execution to be cancelled.
+    /// Cancellation of the execution was requested.
     CancelRequested(Request),
-    /// Another process took the execution over.
+    /// Another process took over the execution.
     ExecutionRecovered(ExecutionRecovered),
     /// Every task is settled, and no failure reached the end of the graph.
     ExecutionCompleted(ExecutionEnded),
-    /// A failure reached the end of the graph, or the execution ran out of time.
+    /// A failure reached the end of the graph, or the execution timed out.
     ExecutionFailed(ExecutionEnded),
     /// The execution was cancelled.
     ExecutionCancelled(ExecutionEnded),
 }
 
 impl Event {
-    /// The definition that the execution goes by from this event on.
+    /// Returns the definition that applies to the execution from this event on, if the event sets one.
     #[must_use]
     pub fn definition(&self) -> Option<Fingerprint> {
         match self {
@@ -99,27 +98,27 @@ impl Event {
     }
 }
 
-/// Which workflow is executed, why, and by whom.
+/// An execution started: its workflow, cause and environment.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ExecutionStarted {
     /// The workflow's name.
     pub workflow: Arc<str>,
-    /// The definition that it is executed by.
+    /// The fingerprint of its definition.
     pub definition: Fingerprint,
-    /// What caused it.
+    /// What started it.
     pub cause: Cause,
-    /// Where it runs.
+    /// The process that runs it.
     pub environment: Environment,
-    /// The rules that hold for all of it.
+    /// Timeouts and other options.
     pub options: ExecutionOptions,
-    /// How many [`Event::ContextWritten`] with its input follow at once.
+    /// The number of [`Event::ContextWritten`] events with its input that follow immediately.
     pub inputs: u32,
 }
 
-/// What caused an execution.
+/// What started an execution.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Cause {
-    /// Somebody called `execute` or `submit`.
+    /// A call of `execute` or `submit`.
     Call,
     /// A cron schedule fired for this time.
     Schedule {
@@ -133,7 +132,7 @@ pub enum Cause {
         /// Its name.
         name: Arc<str>,
     },
-    /// It continues another execution from one of its events on.
+    /// It is a fork: it continues another execution after one of that execution's events.
     Fork {
         /// That execution.
         execution: ExecutionId,
@@ -162,17 +161,17 @@ pub struct Environment {
     pub python: Option<Arc<str>>,
 }
 
-/// Rules that hold for a whole execution. They are recorded, so that a recovery keeps them.
+/// Options of a whole execution. They are recorded, so that a recovery keeps them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ExecutionOptions {
-    /// How long it may run, counted from its start or its last recovery. Time in which it only waits, because each of its
-    /// attempts is deferred, does not count.
+    /// Timeout of the execution, counted from its start or its last recovery. The clock stops while every attempt in
+    /// progress is deferred.
     pub timeout: Option<Millis>,
-    /// How long an attempt may run whose task does not say.
+    /// Timeout of an attempt, for tasks without a timeout of their own.
     pub task_timeout: Option<Millis>,
     /// Whether an undeclared read is an error.
     pub strict_context: bool,
-    /// How often an attempt at a task may die with its process before the task has failed.
+    /// How many attempts at a task may die with their process before the task fails.
     pub max_recoveries: u32,
 }
 
@@ -187,7 +186,7 @@ impl Default for ExecutionOptions {
     }
 }
 
-/// Who wrote a value.
+/// The origin of a write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Origin {
     /// The caller, as input.
@@ -201,7 +200,7 @@ pub enum Origin {
     },
 }
 
-/// A value was written. One event for each key and attempt: the value that the attempt left.
+/// A value was written. There is one event per key and attempt, with the final value.
 #[derive(Clone, Debug, PartialEq, Encode)]
 pub struct ContextWritten {
     /// Who wrote it.
@@ -221,7 +220,7 @@ pub struct ContextRemoved {
     pub key: Key,
 }
 
-/// An attempt has a slot and runs.
+/// An attempt got a slot and started.
 #[derive(Clone, Debug, PartialEq, Encode)]
 pub struct TaskStarted {
     /// The task.
@@ -239,7 +238,7 @@ pub struct TaskCompleted {
     pub task: TaskId,
     /// The attempt.
     pub attempt: Attempt,
-    /// What it read.
+    /// What the attempt read.
     pub reads: Reads,
 }
 
@@ -250,42 +249,42 @@ pub struct TaskFailed {
     pub task: TaskId,
     /// The attempt.
     pub attempt: Attempt,
-    /// Why.
+    /// The reason.
     pub error: TaskError,
-    /// What it had read.
+    /// What it read before it failed.
     pub reads: Reads,
-    /// When the next attempt is due; `None` if the task has finally failed.
+    /// When the next attempt is due; `None` if the task will not be retried.
     pub retry_at: Option<Timestamp>,
 }
 
-/// What an attempt read from the context, in the order of the keys.
+/// The context reads of an attempt, in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Reads {
-    /// Each key that it asked for.
+    /// The keys that it read. Reads of its own writes are not recorded.
     pub keys: Vec<Read>,
-    /// Whether it took the whole context (iterated over it, or turned it into a dict).
+    /// Whether it read the whole context (iterated over it, or converted it to a dict).
     pub all: bool,
 }
 
-/// One key that an attempt asked for, and what it saw.
+/// One key that an attempt read, and what it saw.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Read {
     /// The key.
     pub key: Key,
-    /// What it saw.
+    /// The result of the read.
     pub seen: Seen,
 }
 
-/// What a read saw.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Seen {
-    /// That there was no such key.
+    /// The key did not exist.
     Nothing,
     /// The write at this `seq`, of the input or of an ancestor.
     Write(Seq),
     /// A value merged at joins from the writes at these `seq`s, in ascending order.
     Merged(Vec<Seq>),
-    /// The write at this `seq`, of a task that is no ancestor: it was there by chance.
+    /// The write at this `seq`, made by a task that is not an ancestor: seeing it depended on timing.
     Undeclared(Seq),
 }
 
@@ -294,39 +293,39 @@ pub enum Seen {
 pub struct TaskError {
     /// The error's type, as its language names it (`ValueError`).
     pub kind: Arc<str>,
-    /// What it says.
+    /// The error message.
     pub message: Arc<str>,
-    /// Where it was raised.
+    /// The traceback.
     pub traceback: Option<Arc<str>>,
-    /// The names of the type and of its bases, nearest first, for retry conditions.
+    /// The names of the error's type and its base types, most derived first, for retry conditions.
     pub lineage: Vec<Arc<str>>,
-    /// Whether whoever raised it knows that it passes (a network error, a timeout).
+    /// Whether the raiser marked it as transient (a network error, a timeout).
     pub transient: bool,
-    /// What to do about it.
+    /// A suggestion how to fix it.
     pub hint: Option<Arc<str>>,
 }
 
-/// A task will not run.
+/// A task was skipped.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct TaskSkipped {
     /// The task.
     pub task: TaskId,
-    /// What decided it.
+    /// Why it was skipped.
     pub why: SkipReason,
 }
 
 /// Why a task was skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct SkipReason {
-    /// The rule, by its name, or the condition that did not hold.
+    /// The name of the rule, or the condition that did not hold.
     pub rule: Arc<str>,
-    /// The upstream tasks that decided the rule, and then every other one that failed or was skipped by failure, each
-    /// with how it ended.
+    /// The upstream tasks that decided the rule, then all others that failed or were skipped by failure, each with how
+    /// it ended.
     pub tasks: Vec<(TaskId, Settled)>,
-    /// The context values that decided it.
+    /// The context keys that decided the rule.
     pub keys: Vec<Key>,
-    /// Whether the task is skipped by failure: one that it waits for failed, or was skipped by failure. Then it counts
-    /// as a failure to those that wait for it.
+    /// Whether the task is skipped by failure, because an upstream task failed or was skipped by failure. Downstream
+    /// tasks treat it as a failure.
     pub failure: bool,
 }
 
@@ -335,11 +334,11 @@ pub struct SkipReason {
 pub enum Settled {
     /// It succeeded.
     Completed,
-    /// It finally failed.
+    /// It failed and will not be retried.
     Failed,
     /// Its own rule skipped it.
     Skipped,
-    /// It was skipped while one that it waits for had failed, or was itself skipped by failure.
+    /// It was skipped, and an upstream task had failed or was itself skipped by failure.
     SkippedByFailure,
 }
 
@@ -350,21 +349,21 @@ pub struct TaskAbandoned {
     pub task: TaskId,
     /// The attempt.
     pub attempt: Attempt,
-    /// Why.
+    /// The reason.
     pub why: AbandonReason,
 }
 
 /// Why an attempt ended without an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum AbandonReason {
-    /// Its process died. Counts against `max_recoveries`, unless the attempt was deferred.
+    /// Its process died. This counts against `max_recoveries` unless the attempt was deferred.
     ProcessDied,
-    /// Its engine was shut down in order. Does not count.
+    /// Its engine shut down in an orderly way. This does not count.
     Shutdown,
 }
 
-/// An attempt waits for something outside, in the memory of its process, and gave its slot back. While it waits, its
-/// timeout stands still, and its end with the process does not count against `max_recoveries`.
+/// An attempt waits for something external and released its slot. It stays in the memory of its process. Meanwhile its
+/// timeout does not count, and its death with the process does not count against `max_recoveries`.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct TaskDeferred {
     /// The task.
@@ -373,7 +372,7 @@ pub struct TaskDeferred {
     pub attempt: Attempt,
 }
 
-/// An attempt that was deferred runs on.
+/// A deferred attempt continues.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct TaskResumed {
     /// The task.
@@ -384,28 +383,28 @@ pub struct TaskResumed {
     pub worker: u32,
 }
 
-/// Who asked for something, and why.
+/// Who requested something, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Request {
-    /// Who asked.
+    /// The requester.
     pub by: Arc<str>,
-    /// Why, if it was said.
+    /// The reason, if one was given.
     pub reason: Option<Arc<str>>,
 }
 
-/// Another process took the execution over.
+/// Another process took over the execution.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ExecutionRecovered {
     /// That process.
     pub environment: Environment,
-    /// The definition that it goes on with.
+    /// The definition that it continues with.
     pub definition: Fingerprint,
 }
 
-/// The execution is over.
+/// The execution has ended.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ExecutionEnded {
-    /// Why it ended so; empty when it completed.
+    /// Why it failed or was cancelled; empty if it completed.
     pub reason: Arc<str>,
     /// SHA-256 of the final context: see [`crate::core::context::digest`].
     pub context: [u8; 32],

@@ -1,4 +1,4 @@
-//! The graph of a definition: who waits for whom, and whether it is a graph at all.
+//! The validated graph of a definition, with edges in both directions.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -12,17 +12,17 @@ use super::event::TaskId;
 
 mod edges;
 
-use edges::{Edges, Lists};
+use edges::{Edges, TaskLists};
 
-/// The longest names of workflows and tasks, in bytes: what the listing shows of an execution may hold both.
+/// The longest names of workflows and tasks, in bytes. A label in the listing may contain both.
 pub const LONGEST_NAME: usize = 1_000;
 
-/// The place of a task in its definition, from 0.
+/// The index of a task in its definition, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskIndex(pub u32);
 
 impl TaskIndex {
-    /// As an index into a slice.
+    /// Returns the index as a `usize`.
     #[must_use]
     pub fn at(self) -> usize {
         self.0 as usize
@@ -33,18 +33,18 @@ impl TaskIndex {
     }
 }
 
-/// A definition that was checked, with its edges in both directions.
+/// A valid definition, with its edges in both directions.
 #[derive(Debug)]
 pub struct Graph {
     definition: Arc<Definition>,
     index: HashMap<TaskId, TaskIndex>,
     edges: Edges,
-    /// Which tasks nobody depends on.
+    /// The tasks that no other task depends on.
     leaves: Vec<TaskIndex>,
     order: Vec<TaskIndex>,
 }
 
-/// Everything that is wrong with a definition.
+/// All problems of a definition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("workflow '{workflow}' is not valid: {}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct InvalidDefinition {
@@ -54,31 +54,31 @@ pub struct InvalidDefinition {
     pub problems: Vec<Problem>,
 }
 
-/// One thing that is wrong with a definition.
+/// A problem of a definition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// There are no tasks, or a name is empty.
     #[error("{0} cannot be empty")]
     Empty(&'static str),
     /// A name is longer than the listing of executions can hold.
-    #[error("the {what} is {bytes} bytes long; at most {LONGEST_NAME} are possible")]
+    #[error("the {what} is {bytes} bytes long; the limit is {LONGEST_NAME} bytes")]
     TooLong {
-        /// What is named.
+        /// What the name belongs to.
         what: &'static str,
         /// Its length.
         bytes: usize,
     },
-    /// Two tasks have one name.
+    /// Two tasks have the same name.
     #[error("Duplicate task: {0}")]
     Duplicate(TaskId),
-    /// A dependency, or a task that a condition names, is not there.
+    /// A dependency, or a task that a condition names, does not exist.
     #[error("Missing dependency: task '{task}' depends on '{missing}', which is not in the workflow{}", did_you_mean(.nearest.as_ref()))]
     Missing {
         /// The task that names it.
         task: TaskId,
         /// The name.
         missing: TaskId,
-        /// The nearest name that is there.
+        /// The most similar name that exists, if one is close enough.
         nearest: Option<TaskId>,
     },
     /// A task names a dependency twice.
@@ -86,22 +86,22 @@ pub enum Problem {
     Repeated {
         /// The task.
         task: TaskId,
-        /// What it names twice.
+        /// The repeated dependency.
         dependency: TaskId,
     },
-    /// A condition tree nests without end.
+    /// A condition nests too deep.
     #[error(
         "The trigger rules of task '{task}' nest deeper than {} levels; put conditions side by side: any_of(*many), all_of(*many)",
-        Condition::DEEPEST
+        Condition::MAX_DEPTH
     )]
     TooDeep {
-        /// Whose.
+        /// The task with the condition.
         task: TaskId,
     },
     /// Tasks wait for each other.
     #[error("Circular dependency detected: {}", .0.join(" -> "))]
     Cycle(
-        /// Along the edges, the first task again at the end.
+        /// The tasks along the cycle; the first one is repeated at the end.
         Vec<String>,
     ),
 }
@@ -110,26 +110,26 @@ fn did_you_mean(nearest: Option<&TaskId>) -> String {
     nearest.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
 }
 
-/// The name among `names` that is nearest to `wanted`, if one is near enough to be meant.
+/// Returns the name among `names` that is most similar to `wanted`, if it is similar enough for a suggestion.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
-        .map(|name| (likeness(wanted, name), name))
-        .filter(|(likeness, _)| *likeness >= 0.8)
+        .map(|name| (similarity(wanted, name), name))
+        .filter(|(similarity, _)| *similarity >= 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0).then_with(|| right.1.cmp(left.1)))
         .map(|(_, name)| name)
 }
 
-/// From 0 to 1. In a short name, two letters that changed places are the same name to whoever typed it, but hardly like it to
-/// Jaro and Winkler, who look for a letter near the place where it was.
-fn likeness(wanted: &str, name: &str) -> f64 {
-    let likeness = strsim::jaro_winkler(wanted, name);
-    let one_slip = wanted.chars().count() > 2 && strsim::osa_distance(wanted, name) == 1;
-    if one_slip { likeness.max(0.9) } else { likeness }
+/// Returns the similarity of two names, from 0 to 1. A single typo counts as similar: in short names, Jaro-Winkler
+/// rates two swapped letters too low.
+fn similarity(wanted: &str, name: &str) -> f64 {
+    let similarity = strsim::jaro_winkler(wanted, name);
+    let is_one_typo = wanted.chars().count() > 2 && strsim::osa_distance(wanted, name) == 1;
+    if is_one_typo { similarity.max(0.9) } else { similarity }
 }
 
 impl Graph {
-    /// Checks a definition.
+    /// Validates a definition and builds its graph.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -150,7 +150,7 @@ impl Graph {
     pub fn new(definition: Arc<Definition>) -> Result<Self, InvalidDefinition> {
         let mut problems = Vec::new();
         let index = index_tasks(&definition, &mut problems);
-        let edges = Edges::of(&definition, &index, &mut problems);
+        let edges = Edges::from_definition(&definition, &index, &mut problems);
         let order = topological(&definition, &edges, &mut problems);
         if !problems.is_empty() {
             return Err(InvalidDefinition { workflow: definition.workflow.clone(), problems });
@@ -159,78 +159,80 @@ impl Graph {
         Ok(Self { definition, index, edges, leaves, order })
     }
 
-    /// The definition that it is the graph of.
+    /// Returns the definition.
     #[must_use]
     pub fn definition(&self) -> &Arc<Definition> {
         &self.definition
     }
 
-    /// How many tasks it has.
+    /// Returns the number of tasks.
     #[must_use]
     pub fn len(&self) -> usize {
         self.definition.tasks.len()
     }
 
-    /// Never: a definition without tasks is refused.
+    /// Always returns `false`: a definition without tasks is not valid.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.definition.tasks.is_empty()
     }
 
-    /// The task with this name.
+    /// Returns the task with this name.
     #[must_use]
     pub fn find(&self, task: &str) -> Option<TaskIndex> {
         self.index.get(task).copied()
     }
 
-    /// The name of a task.
+    /// Returns the name of a task.
     #[must_use]
     pub fn name(&self, task: TaskIndex) -> &TaskId {
         &self.definition.tasks[task.at()].id
     }
 
-    /// Every task, in the order of the definition.
+    /// Returns all tasks, in definition order.
     pub fn tasks(&self) -> impl Iterator<Item = TaskIndex> + use<> {
         (0..u32::try_from(self.len()).unwrap_or(u32::MAX)).map(TaskIndex)
     }
 
-    /// What a task's context is joined from, in the order that matters.
+    /// Returns the dependencies of a task, in the order in which its context joins them.
     #[must_use]
     pub fn dependencies(&self, task: TaskIndex) -> &[TaskIndex] {
         self.edges.dependencies.of(task)
     }
 
-    /// What has to be settled before a task's rule is asked: its dependencies, and the tasks that its conditions name.
+    /// Returns the tasks that must be settled before a task's rule is evaluated: its dependencies, and the tasks that
+    /// its conditions name.
     #[must_use]
     pub fn upstream(&self, task: TaskIndex) -> &[TaskIndex] {
         self.edges.upstream.of(task)
     }
 
-    /// Who waits for a task.
+    /// Returns the tasks that wait for a task: the reverse of [`Graph::upstream`].
     #[must_use]
     pub fn downstream(&self, task: TaskIndex) -> &[TaskIndex] {
         self.edges.downstream.of(task)
     }
 
-    /// The tasks that nobody depends on, in the order of the definition.
+    /// Returns the tasks that no other task depends on, in definition order.
     #[must_use]
     pub fn leaves(&self) -> &[TaskIndex] {
         &self.leaves
     }
 
-    /// The tasks that wait for nobody, in the order of the definition.
+    /// Returns the tasks that wait for no other task, in definition order.
     #[must_use]
     pub fn roots(&self) -> Vec<TaskIndex> {
         self.tasks().filter(|task| self.upstream(*task).is_empty()).collect()
     }
 
-    /// Every task after all that it waits for; of two that could come next, the one that was defined first.
+    /// Returns all tasks in topological order. Among tasks that could come next, the one defined first does.
     #[must_use]
     pub fn topological_order(&self) -> &[TaskIndex] {
         &self.order
     }
 
-    /// The tasks by how many others they wait for in a row; those of one level can run at the same time.
+    /// Returns the tasks by the length of the longest path that leads to them. Tasks of one level can run at the same
+    /// time.
     #[must_use]
     pub fn levels(&self) -> Vec<Vec<TaskIndex>> {
         let mut depth = vec![0_usize; self.len()];
@@ -247,27 +249,27 @@ impl Graph {
         levels
     }
 
-    /// The tasks whose writes a task sees.
+    /// Returns the tasks whose writes a task sees.
     #[must_use]
     pub fn ancestors(&self, task: TaskIndex) -> BTreeSet<TaskIndex> {
-        reach(task, &self.edges.dependencies)
+        reachable(task, &self.edges.dependencies)
     }
 
-    /// Whether neither task waits for the other.
+    /// Returns whether neither task waits for the other.
     #[must_use]
     pub fn independent(&self, one: TaskIndex, other: TaskIndex) -> bool {
         one != other && !self.waits_for(one, other) && !self.waits_for(other, one)
     }
 
-    /// Whether a task waits for another, directly or through others.
+    /// Returns whether a task waits for another one, directly or through other tasks.
     #[must_use]
     pub fn waits_for(&self, task: TaskIndex, other: TaskIndex) -> bool {
-        reach(task, &self.edges.upstream).contains(&other)
+        reachable(task, &self.edges.upstream).contains(&other)
     }
 }
 
-/// All that a task leads to.
-fn reach(task: TaskIndex, edges: &Lists) -> BTreeSet<TaskIndex> {
+/// Returns all tasks that can be reached from a task along these edges.
+fn reachable(task: TaskIndex, edges: &TaskLists) -> BTreeSet<TaskIndex> {
     let mut seen = BTreeSet::new();
     let mut open = vec![task];
     while let Some(next) = open.pop() {
@@ -276,38 +278,40 @@ fn reach(task: TaskIndex, edges: &Lists) -> BTreeSet<TaskIndex> {
     seen
 }
 
-/// What makes two definitions the same graph, although their code may differ: tasks, order, dependencies and rules.
+/// Describes how the graphs of two definitions differ: in tasks, their order, dependencies or rules. `None` if the
+/// graphs are the same; the code may still differ.
 #[must_use]
 pub fn difference(old: &Definition, new: &Definition) -> Option<String> {
     let by_name = |definition: &Definition| -> BTreeMap<TaskId, super::definition::TaskDefinition> {
         definition.tasks.iter().map(|task| (task.id.clone(), task.clone())).collect()
     };
     let (before, after) = (by_name(old), by_name(new));
-    let mut says = Vec::new();
-    says.extend(before.keys().filter(|id| !after.contains_key(*id)).map(|id| format!("task '{id}' is gone")));
-    says.extend(after.keys().filter(|id| !before.contains_key(*id)).map(|id| format!("task '{id}' is new")));
+    let mut differences = Vec::new();
+    differences
+        .extend(before.keys().filter(|id| !after.contains_key(*id)).map(|id| format!("task '{id}' was removed")));
+    differences.extend(after.keys().filter(|id| !before.contains_key(*id)).map(|id| format!("task '{id}' was added")));
     for (id, task) in &before {
         let Some(now) = after.get(id) else { continue };
         if task.dependencies != now.dependencies {
-            says.push(format!(
+            differences.push(format!(
                 "task '{id}' depends on [{}] instead of [{}]",
                 now.dependencies.join(", "),
                 task.dependencies.join(", ")
             ));
         }
         if task.rule != now.rule {
-            says.push(format!(
-                "task '{id}' has another trigger rule ({} instead of {})",
+            differences.push(format!(
+                "task '{id}' has a different trigger rule ({} instead of {})",
                 now.rule.name(),
                 task.rule.name()
             ));
         }
     }
     let order = |definition: &Definition| definition.tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>();
-    if says.is_empty() && order(old) != order(new) {
-        says.push("the tasks were added in another order".to_owned());
+    if differences.is_empty() && order(old) != order(new) {
+        differences.push("the tasks were added in a different order".to_owned());
     }
-    (!says.is_empty()).then(|| says.join("; "))
+    (!differences.is_empty()).then(|| differences.join("; "))
 }
 
 fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<TaskId, TaskIndex> {
@@ -326,7 +330,7 @@ fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
             problems.push(Problem::Empty("task id"));
         }
         if task.id.len() > LONGEST_NAME {
-            problems.push(Problem::TooLong { what: "id of a task", bytes: task.id.len() });
+            problems.push(Problem::TooLong { what: "task id", bytes: task.id.len() });
         }
         if index.insert(task.id.clone(), TaskIndex(at)).is_some() {
             problems.push(Problem::Duplicate(task.id.clone()));
@@ -335,47 +339,52 @@ fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
     index
 }
 
-/// Kahn's order with the lowest index first. What it cannot order lies on or behind a cycle.
+/// Sorts the tasks with Kahn's algorithm, the lowest index first. Tasks that remain are on a cycle or downstream of
+/// one.
 fn topological(definition: &Definition, edges: &Edges, problems: &mut Vec<Problem>) -> Vec<TaskIndex> {
-    let mut waits: Vec<usize> = edges.upstream.each().map(|(_, upstream)| upstream.len()).collect();
-    let mut free: BinaryHeap<Reverse<TaskIndex>> =
-        (0_u32..).map(TaskIndex).zip(&waits).filter(|(_, count)| **count == 0).map(|(task, _)| Reverse(task)).collect();
-    let mut order = Vec::with_capacity(waits.len());
-    while let Some(Reverse(task)) = free.pop() {
+    let mut remaining: Vec<usize> = edges.upstream.iter().map(|(_, upstream)| upstream.len()).collect();
+    let mut ready: BinaryHeap<Reverse<TaskIndex>> = (0_u32..)
+        .map(TaskIndex)
+        .zip(&remaining)
+        .filter(|(_, count)| **count == 0)
+        .map(|(task, _)| Reverse(task))
+        .collect();
+    let mut order = Vec::with_capacity(remaining.len());
+    while let Some(Reverse(task)) = ready.pop() {
         order.push(task);
         for down in edges.downstream.of(task) {
-            waits[down.at()] -= 1;
-            if waits[down.at()] == 0 {
-                free.push(Reverse(*down));
+            remaining[down.at()] -= 1;
+            if remaining[down.at()] == 0 {
+                ready.push(Reverse(*down));
             }
         }
     }
-    if order.len() < waits.len() {
+    if order.len() < remaining.len() {
         problems.extend(cycles(definition, edges));
     }
     order
 }
 
-/// One cycle for each knot of tasks that wait for each other, as a path along its edges.
+/// Returns one cycle, as a path along its edges, for each strongly connected component.
 fn cycles(definition: &Definition, edges: &Edges) -> Vec<Problem> {
     let mut graph: DiGraph<(), ()> = DiGraph::new();
     let nodes: Vec<NodeIndex> = definition.tasks.iter().map(|_| graph.add_node(())).collect();
-    for (up, downs) in edges.downstream.each() {
+    for (up, downs) in edges.downstream.iter() {
         for down in downs {
             graph.add_edge(nodes[up.at()], nodes[down.at()], ());
         }
     }
-    // Kosaraju's search keeps its own stack; Tarjan's in petgraph is recursive.
-    let mut knots: Vec<Vec<NodeIndex>> = petgraph::algo::kosaraju_scc(&graph)
+    // Kosaraju's algorithm keeps its own stack; petgraph's Tarjan is recursive and could overflow.
+    let mut components: Vec<Vec<NodeIndex>> = petgraph::algo::kosaraju_scc(&graph)
         .into_iter()
-        .filter(|knot| knot.len() > 1 || graph.find_edge(knot[0], knot[0]).is_some())
+        .filter(|component| component.len() > 1 || graph.find_edge(component[0], component[0]).is_some())
         .collect();
-    knots.iter_mut().for_each(|knot| knot.sort_unstable());
-    knots.sort_unstable();
-    knots
+    components.iter_mut().for_each(|component| component.sort_unstable());
+    components.sort_unstable();
+    components
         .into_iter()
-        .map(|knot| {
-            let path = walk_cycle(&graph, &knot);
+        .map(|component| {
+            let path = walk_cycle(&graph, &component);
             Problem::Cycle(
                 path.into_iter().map(|node| definition.tasks[TaskIndex::of(node).at()].id.to_string()).collect(),
             )
@@ -383,19 +392,19 @@ fn cycles(definition: &Definition, edges: &Edges) -> Vec<Problem> {
         .collect()
 }
 
-/// Walks inside a strongly connected knot until a node comes again, and returns that loop.
-fn walk_cycle(graph: &DiGraph<(), ()>, knot: &[NodeIndex]) -> Vec<NodeIndex> {
-    let inside: BTreeSet<NodeIndex> = knot.iter().copied().collect();
-    let mut path = vec![knot[0]];
-    let mut places = HashMap::from([(knot[0], 0)]);
+/// Walks inside a strongly connected component until a node repeats, and returns that cycle.
+fn walk_cycle(graph: &DiGraph<(), ()>, component: &[NodeIndex]) -> Vec<NodeIndex> {
+    let inside: BTreeSet<NodeIndex> = component.iter().copied().collect();
+    let mut path = vec![component[0]];
+    let mut places = HashMap::from([(component[0], 0)]);
     loop {
         let here = path[path.len() - 1];
         let next = graph.edges(here).map(|edge| edge.target()).filter(|node| inside.contains(node)).min();
-        // Every node of a knot has an edge that stays in it; `here` only keeps the types total.
+        // Every node of the component has an edge inside it, so the default is never used.
         let next = next.unwrap_or(here);
-        let met = places.insert(next, path.len());
+        let earlier = places.insert(next, path.len());
         path.push(next);
-        if let Some(first) = met {
+        if let Some(first) = earlier {
             return path.split_off(first);
         }
     }

@@ -1,4 +1,4 @@
-//! JSON values as the text that they came in.
+//! JSON values, kept as their original text.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::time::Timestamp;
 
-/// A JSON value, kept as its text: an integer of any size, a float and the order of an object's keys come back exactly
-/// as they went in.
+/// A JSON value, kept as its original text: integers of any size, floats and the key order of objects are preserved
+/// exactly.
 ///
 /// ```
 /// use cloacina_engine::core::json::Json;
@@ -24,28 +24,28 @@ use super::time::Timestamp;
 #[derive(Clone, Encode, Decode)]
 pub struct Json(Arc<str>);
 
-/// What the text of a value begins with that was erased. No JSON value begins so; who erased it stands behind.
+/// Prefix that marks an erased value; details of the erasure may follow. No JSON value starts with it.
 const ERASED: &str = "erased";
 
 /// Who erased a value, when and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erasure {
-    /// Who asked for it.
+    /// Who requested it.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// When, in microseconds since 1970.
     time: i64,
 }
 
 impl Erasure {
-    /// What is known of a value that was erased.
+    /// Creates a record of an erasure.
     #[must_use]
     pub fn new(by: impl Into<String>, reason: impl Into<String>, time: Timestamp) -> Self {
         Self { by: by.into(), reason: reason.into(), time: time.0 }
     }
 
-    /// When it was erased.
+    /// Returns when the value was erased.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         Timestamp(self.time)
@@ -58,67 +58,67 @@ impl Erasure {
 pub struct NotJson(String);
 
 impl Json {
-    /// Checks a text.
+    /// Parses a text as one JSON value.
     ///
     /// # Errors
-    /// [`NotJson`] with the place in the text.
+    /// [`NotJson`] with the position in the text.
     pub fn parse(text: &str) -> Result<Self, NotJson> {
         serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| NotJson(error.to_string()))?;
         Ok(Self(text.into()))
     }
 
-    /// Takes a text that a serializer made. It is not checked again.
+    /// Wraps the output of a serializer without checking it again.
     #[must_use]
     pub fn from_serializer(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
-    /// What stands for a value that was erased. No JSON value has this text, so no value can be taken for it.
+    /// Returns the marker for an erased value. No JSON value has this text, so the marker is unambiguous.
     #[must_use]
     pub fn erased() -> Self {
         Self(ERASED.into())
     }
 
-    /// The same, where it is known who erased the value, when and why.
+    /// Returns the marker for an erased value, with who erased it, when and why.
     #[must_use]
     pub fn erased_by(erasure: &Erasure) -> Self {
         let known = serde_json::to_string(erasure).unwrap_or_default();
         Self([ERASED, &known].concat().into())
     }
 
-    /// Whether it stands for a value that was erased. Nothing can be said of such a value but where it was, and who erased it.
+    /// Returns whether this is the marker for an erased value.
     #[must_use]
     pub fn is_erased(&self) -> bool {
         self.0.starts_with(ERASED)
     }
 
-    /// Who erased the value, when and why; `None` if it was not erased, or that is not known.
+    /// Returns who erased the value, when and why; `None` if it was not erased or this is not known.
     #[must_use]
     pub fn erasure(&self) -> Option<Erasure> {
         serde_json::from_str(self.0.strip_prefix(ERASED)?).ok()
     }
 
-    /// The text; `erased` for a value that was erased.
+    /// Returns the text; `erased` for an erased value.
     #[must_use]
     pub fn as_str(&self) -> &str {
         if self.is_erased() { ERASED } else { &self.0 }
     }
 
-    /// The value. A text that is nested deeper than 127 levels, or is no JSON after all (a record that was not written by
-    /// us), reads as `null`.
+    /// Returns the parsed value. A text that nests deeper than 127 levels, or is not JSON (in a record that was not
+    /// written by this engine), gives `null`.
     #[must_use]
     pub fn value(&self) -> Value {
         self.try_value().unwrap_or(Value::Null)
     }
 
-    /// The value, `None` if it is nested too deep to be looked into, or no JSON after all.
+    /// Returns the parsed value; `None` if it nests too deep or is not JSON.
     #[must_use]
     pub fn try_value(&self) -> Option<Value> {
         serde_json::from_str(&self.0).ok()
     }
 }
 
-/// Values are compared as texts; all that were erased are alike, since nobody knows what they were.
+/// Values compare as texts. All erased values are equal, because their contents are unknown.
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()

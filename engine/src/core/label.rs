@@ -1,4 +1,4 @@
-//! What the listing shows of each stream.
+//! Labels: what the listing of a log shows for each stream.
 
 use std::sync::Arc;
 
@@ -10,67 +10,67 @@ use super::schedule::Catchup;
 use super::time::Timestamp;
 use super::trigger::TriggerDefined;
 
-/// What the listing shows of an execution, kept beside its stream so that listing reads no events.
+/// The label of an execution. It is stored beside the stream, so that listing reads no events.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct Label {
     /// The workflow's name.
     pub workflow: Arc<str>,
-    /// How it stands.
+    /// Its status.
     pub status: LabelStatus,
     /// When it started.
     pub started: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// The definition that it is executed by.
+    /// The fingerprint of its definition.
     pub definition: Fingerprint,
-    /// What caused it.
+    /// What started it.
     pub cause: Cause,
     /// How often it was recovered.
     pub recoveries: u32,
 }
 
-/// How an execution stands, for the listing.
+/// The status of an execution in the listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum LabelStatus {
     /// Unfinished.
     Running,
     /// Unfinished and paused.
     Paused,
-    /// Over, without a failure at the end of the graph.
+    /// Ended without a failure at the end of the graph.
     Completed,
-    /// Over, with one.
+    /// Ended with a failure at the end of the graph, or timed out.
     Failed,
-    /// Over, cancelled.
+    /// Ended by cancellation.
     Cancelled,
 }
 
-/// What the listing shows of a schedule.
+/// The label of a schedule.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ScheduleLabel {
     /// The workflow that it starts.
     pub workflow: Arc<str>,
     /// Its cron expression.
     pub expression: Arc<str>,
-    /// The time zone that the expression is read in.
+    /// The time zone of the expression.
     pub timezone: Arc<str>,
-    /// What becomes of fires that nobody was there for.
+    /// How missed fires are handled.
     pub catchup: Catchup,
-    /// Whether it fires.
+    /// Whether it is enabled.
     pub enabled: bool,
     /// When it fires next, if it does.
     pub next: Option<Timestamp>,
     /// When it fired last.
     pub last_run: Option<Timestamp>,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
-    /// When somebody last changed it.
+    /// When it was last changed.
     pub updated: Timestamp,
 }
 
-/// What the listing shows of a trigger.
+/// The label of a trigger.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct TriggerLabel {
-    /// How it is defined.
+    /// Its definition.
     pub definition: TriggerDefined,
     /// Whether it is polled.
     pub enabled: bool,

@@ -1,26 +1,26 @@
-//! The three-way merge of a value that two branches wrote without seeing each other.
+//! The three-way merge of two values that branches wrote independently.
 //!
-//! | both have | the result |
+//! | the branches have | the result |
 //! |---|---|
-//! | one left the base as it was | the other one |
-//! | lists | the base with each branch's removals and additions, `ours` first |
+//! | one value that equals the base | the other value |
+//! | lists | the base with the removals and additions of both, those of `ours` first |
 //! | objects | merged key by key |
 //! | the same value | that value |
 //! | anything else | `theirs`, and a collision |
 
 use serde_json::{Map, Value};
 
-/// What a merge gave. `None` is a value that is not there: never written, or removed.
+/// The result of a merge.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Merged {
-    /// The value.
+    /// The value; `None` if there is none.
     pub value: Option<Value>,
-    /// Whether both branches changed something that cannot be had together, and `theirs` was taken.
+    /// Whether the branches made conflicting changes; `theirs` was taken.
     pub collision: bool,
 }
 
-/// Merges `ours` (the branch that is earlier in the `dependencies` list) and `theirs` (the later one) against what both
-/// started from.
+/// Merges `ours` (the branch earlier in the `dependencies` list) and `theirs` (the later one) against their common
+/// base. `None` is a value that was never written, or was removed.
 #[must_use]
 pub fn three_way(base: Option<&Value>, ours: Option<&Value>, theirs: Option<&Value>) -> Merged {
     let clean = |value: Option<&Value>| Merged { value: value.cloned(), collision: false };
@@ -35,7 +35,7 @@ pub fn three_way(base: Option<&Value>, ours: Option<&Value>, theirs: Option<&Val
             Some(Value::Array(start)) => {
                 Merged { value: Some(Value::Array(merge_lists(start, left, right))), collision: false }
             }
-            // Both made the same list out of nothing: nobody added to the other's.
+            // Both created the same list without a base, so neither added to the other's.
             _ if left == right => clean(ours),
             _ => Merged { value: Some(Value::Array(merge_lists(&[], left, right))), collision: false },
         },
@@ -49,7 +49,7 @@ pub fn three_way(base: Option<&Value>, ours: Option<&Value>, theirs: Option<&Val
     }
 }
 
-/// Key by key, in the order of the base, then of what `ours` and then `theirs` added.
+/// Merges key by key: first the keys of the base, then those that `ours` added, then those that `theirs` added.
 fn merge_objects(base: &Map<String, Value>, ours: &Map<String, Value>, theirs: &Map<String, Value>) -> Merged {
     let mut result = Map::new();
     let mut collision = false;
@@ -65,7 +65,8 @@ fn merge_objects(base: &Map<String, Value>, ours: &Map<String, Value>, theirs: &
     Merged { value: Some(Value::Object(result)), collision }
 }
 
-/// The base without what either branch removed, with what each added where it added it, `ours` first.
+/// Applies the removals and additions of both branches to the base. At the same position, additions of `ours` come
+/// first.
 fn merge_lists(base: &[Value], ours: &[Value], theirs: &[Value]) -> Vec<Value> {
     let (left, right) = (ListChange::between(base, ours), ListChange::between(base, theirs));
     let mut result = Vec::with_capacity(ours.len().max(theirs.len()));
@@ -82,13 +83,12 @@ fn merge_lists(base: &[Value], ours: &[Value], theirs: &[Value]) -> Vec<Value> {
 struct ListChange<'a> {
     /// For each element of the base, whether the branch still has it.
     kept: Vec<bool>,
-    /// What it added before each element of the base, and at the end.
+    /// The elements that it added before each element of the base, and at the end.
     added: Vec<Vec<&'a Value>>,
 }
 
-/// Above this product of lengths, the middle of a changed list counts as replaced: the work stays bounded, whatever a
-/// task writes.
-const LARGEST_COMPARISON: usize = 1_000_000;
+/// Above this product of lengths, the changed middle of a list counts as replaced. This bounds the work for any input.
+const MAX_COMPARISONS: usize = 1_000_000;
 
 impl<'a> ListChange<'a> {
     fn between(base: &[Value], branch: &'a [Value]) -> Self {
@@ -97,7 +97,8 @@ impl<'a> ListChange<'a> {
         let suffix =
             base.iter().rev().zip(branch.iter().rev()).take(rest).take_while(|(left, right)| left == right).count();
         let (old, new) = (&base[prefix..base.len() - suffix], &branch[prefix..branch.len() - suffix]);
-        let common = if old.len() * new.len() <= LARGEST_COMPARISON { longest_common(old, new) } else { Vec::new() };
+        let common =
+            if old.len() * new.len() <= MAX_COMPARISONS { longest_common_subsequence(old, new) } else { Vec::new() };
 
         let mut change = Self { kept: vec![true; base.len()], added: vec![Vec::new(); base.len() + 1] };
         change.kept[prefix..prefix + old.len()].fill(false);
@@ -112,8 +113,8 @@ impl<'a> ListChange<'a> {
     }
 }
 
-/// The pairs of places of a longest common subsequence.
-fn longest_common(old: &[Value], new: &[Value]) -> Vec<(usize, usize)> {
+/// Returns the pairs of positions of a longest common subsequence.
+fn longest_common_subsequence(old: &[Value], new: &[Value]) -> Vec<(usize, usize)> {
     let width = new.len() + 1;
     let mut length = vec![0_u32; (old.len() + 1) * width];
     for row in (0..old.len()).rev() {

@@ -1,7 +1,7 @@
-//! The domain, pure: events in, events out.
+//! The pure domain: events in, events and effects out.
 //!
 //! **Architecture invariant:** nothing here has a clock, randomness, I/O, async, threads or global state. Time, ids and
-//! results arrive as data, and what has to be done leaves as data. `tests/tests/purity.rs` keeps it so.
+//! results arrive as data, and effects leave as data. `tests/tests/purity.rs` checks this.
 
 pub mod codec;
 pub mod context;

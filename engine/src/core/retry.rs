@@ -1,4 +1,4 @@
-//! Whether a failed attempt is tried again, and when.
+//! Retries: whether a failed attempt is retried, and when.
 
 use std::sync::Arc;
 
@@ -7,20 +7,21 @@ use bincode::{Decode, Encode};
 use super::event::TaskError;
 use super::time::Millis;
 
-/// What happens when an attempt fails.
+/// The retry policy of a task.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct RetryPolicy {
-    /// How many attempts may fail before the task has failed; at least 1.
+    /// The task fails after this many failed attempts; at least 1.
     pub max_attempts: u32,
-    /// How the wait grows.
+    /// How the delay grows.
     pub backoff: Backoff,
-    /// The wait after the first failure.
+    /// The delay after the first failure.
     pub initial_delay: Millis,
-    /// No wait is longer than this, or than the first, whichever is longer.
+    /// The longest delay, unless `initial_delay` is longer.
     pub max_delay: Millis,
-    /// Whether each wait is varied by up to a quarter, so that many failures do not come back at once.
+    /// Whether each delay varies randomly by up to a quarter, so that many failed attempts do not retry at the same
+    /// time.
     pub jitter: bool,
-    /// Which errors are tried again; any one that holds suffices.
+    /// Which errors are retried: those that match any of these conditions.
     pub conditions: Vec<RetryCondition>,
 }
 
@@ -37,58 +38,58 @@ impl Default for RetryPolicy {
     }
 }
 
-/// How the wait grows with the number of failures.
+/// How the delay grows with the number of failures.
 #[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
 pub enum Backoff {
-    /// Not at all.
+    /// It stays the same.
     Fixed,
-    /// By `multiplier` initial delays with every failure.
+    /// It grows by `multiplier` initial delays with every failure.
     Linear {
-        /// How many initial delays are added.
+        /// How many initial delays each failure adds.
         multiplier: f64,
     },
     /// `initial × multiplier × base^(failures - 1)`.
     Exponential {
-        /// What it is multiplied by with every failure.
+        /// The factor for every further failure.
         base: f64,
-        /// What all of it is multiplied by.
+        /// A constant factor.
         multiplier: f64,
     },
 }
 
-/// Which errors are tried again.
+/// Selects the errors that are retried.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum RetryCondition {
-    /// None.
+    /// No error.
     Never,
-    /// Those that pass: timeouts, and errors of connections and the network.
+    /// Transient errors: timeouts, and errors of connections and the network.
     Transient,
-    /// Every one.
+    /// Every error.
     All,
-    /// Those whose message contains one of these, in any case.
+    /// Errors whose message contains one of these texts, ignoring case.
     Pattern(Vec<Arc<str>>),
-    /// Those whose type, or a base of it, has one of these names.
+    /// Errors whose type, or one of its base types, has one of these names.
     Type(Vec<Arc<str>>),
 }
 
-/// What varies a wait: a number from 0 to 1,000, drawn by the caller (the core has no randomness). 500 leaves the wait
-/// as it is.
+/// The random part of a delay: a number from 0 to 1,000, drawn by the caller because the core has no randomness. 500
+/// leaves the delay unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jitter(pub u32);
 
 impl Jitter {
-    /// Leaves the wait as it is.
+    /// Leaves the delay unchanged.
     pub const NONE: Self = Self(500);
 }
 
 const TRANSIENT_TYPES: [&str; 3] = ["TimeoutError", "ConnectionError", "subprocess.TimeoutExpired"];
-/// What another attempt would only repeat, whatever a policy says: the engine's own errors about what a task wrote, read
-/// or returned.
+/// Types of errors that are never retried, whatever the policy: the engine's own errors about what a task wrote, read
+/// or returned, which another attempt would only repeat.
 const PERMANENT_TYPES: [&str; 2] = ["cloaca.errors.PermanentError", "ValueTooLarge"];
 const TRANSIENT_WORDS: [&str; 7] =
     ["timeout", "timed out", "time-out", "network", "temporary", "temporarily", "unavailable"];
-/// What befalls a connection. Other messages about one, such as a connection string that cannot be parsed, do not pass.
-const CONNECTION_TROUBLE: [&str; 17] = [
+/// Words for a failed connection. Other messages about one, such as an invalid connection string, are not transient.
+const CONNECTION_FAILURES: [&str; 17] = [
     "refused",
     "reset",
     "aborted",
@@ -107,18 +108,18 @@ const CONNECTION_TROUBLE: [&str; 17] = [
     "error",
     "errors",
 ];
-/// What may stand after "connection" in the name of a setting.
+/// Words that follow "connection" in the name of a setting.
 const CONNECTION_SETTINGS: [&str; 9] =
     ["string", "id", "name", "url", "uri", "parameter", "parameters", "settings", "options"];
 
 impl RetryPolicy {
-    /// A policy without a second attempt.
+    /// Creates a policy that allows a single attempt.
     #[must_use]
     pub fn never() -> Self {
         Self { max_attempts: 1, ..Self::default() }
     }
 
-    /// The wait after so many failures (from 1), before jitter.
+    /// Returns the delay after this many failures (from 1), before jitter.
     ///
     /// ```
     /// use cloacina_engine::core::{retry::RetryPolicy, time::Millis};
@@ -140,13 +141,15 @@ impl RetryPolicy {
         Millis(delay.min(self.longest_delay().0))
     }
 
-    /// The longest wait. A first delay above the maximum raises it: no wait is cut silently.
+    /// Returns the longest delay. An `initial_delay` above `max_delay` raises it, so that the first delay is not cut
+    /// silently.
     #[must_use]
     pub fn longest_delay(&self) -> Millis {
         self.max_delay.max(self.initial_delay)
     }
 
-    /// The wait after so many failures, varied by at most a quarter either way, and never longer than the longest.
+    /// Returns the delay after this many failures, varied by at most a quarter, and never above
+    /// [`Self::longest_delay`].
     #[must_use]
     pub fn delay_with(&self, failures: u32, jitter: Jitter) -> Millis {
         let delay = self.delay(failures).0;
@@ -158,7 +161,7 @@ impl RetryPolicy {
         Millis(varied.min(self.longest_delay().0))
     }
 
-    /// Whether a task that has failed so often (from 1), lastly with this error, is tried again.
+    /// Returns whether a task is retried after this many failures (from 1), the last one with this error.
     #[must_use]
     pub fn retries(&self, failures: u32, error: &TaskError) -> bool {
         let is_permanent = error.lineage.iter().any(|name| PERMANENT_TYPES.contains(&&**name));
@@ -167,10 +170,10 @@ impl RetryPolicy {
 }
 
 impl RetryCondition {
-    /// Whether it takes this error.
+    /// Returns whether the condition matches an error.
     #[must_use]
     pub fn holds(&self, error: &TaskError) -> bool {
-        let says = |word: &str| error.message.to_lowercase().contains(&word.to_lowercase());
+        let message_contains = |word: &str| error.message.to_lowercase().contains(&word.to_lowercase());
         let is = |name: &str| error.lineage.iter().any(|base| &**base == name);
         match self {
             Self::Never => false,
@@ -178,25 +181,25 @@ impl RetryCondition {
             Self::Transient => {
                 error.transient
                     || TRANSIENT_TYPES.into_iter().any(is)
-                    || TRANSIENT_WORDS.into_iter().any(says)
-                    || tells_of_connection_trouble(&error.message)
+                    || TRANSIENT_WORDS.into_iter().any(message_contains)
+                    || mentions_connection_failure(&error.message)
             }
-            Self::Pattern(words) => words.iter().any(|word| says(word)),
+            Self::Pattern(words) => words.iter().any(|word| message_contains(word)),
             Self::Type(names) => names.iter().any(|name| is(name)),
         }
     }
 }
 
-/// Whether a message says that something happened to a connection: "Connection reset by peer", "lost the connection".
-fn tells_of_connection_trouble(message: &str) -> bool {
-    /// How many words away from "connection" the trouble may stand.
-    const NEAR: usize = 4;
+/// Returns whether a message reports a failed connection: "Connection reset by peer", "lost the connection".
+fn mentions_connection_failure(message: &str) -> bool {
+    /// The largest distance, in words, between "connection" and the word for its failure.
+    const MAX_DISTANCE: usize = 4;
     let message = message.to_lowercase();
     let words: Vec<&str> =
         message.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     words.iter().enumerate().filter(|(_, word)| matches!(**word, "connection" | "connections")).any(|(at, _)| {
         let is_setting = words.get(at + 1).is_some_and(|next| CONNECTION_SETTINGS.contains(next));
-        let near = &words[at.saturating_sub(NEAR)..words.len().min(at + NEAR + 1)];
-        !is_setting && near.iter().any(|word| CONNECTION_TROUBLE.contains(word))
+        let near = &words[at.saturating_sub(MAX_DISTANCE)..words.len().min(at + MAX_DISTANCE + 1)];
+        !is_setting && near.iter().any(|word| CONNECTION_FAILURES.contains(word))
     })
 }

@@ -1,5 +1,5 @@
-//! How an execution stands: one word, the reason, and the next step. The engine, Python and every view of `replay` take
-//! their words from here.
+//! The status of an execution for users: one word, the reason, and the next step. The engine, Python and every view of
+//! `replay` use these texts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,33 +12,34 @@ use super::label::LabelStatus;
 use super::state::{Execution, Status, Timer};
 use super::time::Timestamp;
 
-/// The state of an execution, in the words that people see.
+/// The status of an execution, as users see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum ExecutionStatus {
-    /// An attempt runs, or one is ready to.
+    /// An attempt runs or is ready to run.
     Running,
-    /// Unfinished, and nothing runs until a time, or until there is a slot that does not seem to come.
+    /// Unfinished, and nothing runs until a known time, or until a slot is free although none seems to become free.
     Waiting,
-    /// Unfinished, and its attempts wait for something outside, without a slot.
+    /// Unfinished, and its attempts wait for something external without holding a slot.
     Deferred,
-    /// Unfinished, and the engine that has the log does not run it: its workflow is another one, or not registered.
+    /// Unfinished, and the engine that has the log open does not run it, for example because its workflow has changed
+    /// or is not registered.
     Blocked,
-    /// Unfinished, and its history is not what was written.
+    /// Unfinished, and its history is damaged.
     Damaged,
-    /// Unfinished, and no process has the log.
+    /// Unfinished, and no process has the log open.
     NotRunning,
-    /// It starts no further attempts until it is unpaused.
+    /// No further attempt starts until it is unpaused.
     Paused,
-    /// Over, without a failure at the end of the graph.
+    /// Ended without a failure at the end of the graph.
     Completed,
-    /// Over, with one.
+    /// Ended with a failure at the end of the graph, or timed out.
     Failed,
-    /// Over, cancelled.
+    /// Ended by cancellation.
     Cancelled,
 }
 
 impl ExecutionStatus {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 10] = [
         Self::Running,
         Self::Waiting,
@@ -52,7 +53,7 @@ impl ExecutionStatus {
         Self::Cancelled,
     ];
 
-    /// Its name: the word in tables, JSON and Python.
+    /// Returns the name used in tables, JSON and Python.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -69,7 +70,7 @@ impl ExecutionStatus {
         }
     }
 
-    /// The same word inside a sentence.
+    /// Returns the word to use inside a sentence.
     #[must_use]
     pub fn in_a_sentence(self) -> &'static str {
         match self {
@@ -86,13 +87,14 @@ impl ExecutionStatus {
         }
     }
 
-    /// Whether nothing more can happen.
+    /// Returns whether the execution has ended.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// Whether no process runs it, although it is unfinished: an attempt that has not ended is one whose process is gone.
+    /// Returns whether the execution is unfinished but no process runs it. The process of any unfinished attempt has
+    /// ended.
     #[must_use]
     pub fn is_left(self) -> bool {
         matches!(self, Self::Blocked | Self::Damaged | Self::NotRunning)
@@ -105,7 +107,7 @@ impl fmt::Display for ExecutionStatus {
     }
 }
 
-/// No status has this name.
+/// The name is not a status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown status '{0}'; the statuses are {all}", all = ExecutionStatus::ALL.map(ExecutionStatus::name).join(", "))]
 pub struct UnknownStatus(String);
@@ -113,7 +115,7 @@ pub struct UnknownStatus(String);
 impl FromStr for ExecutionStatus {
     type Err = UnknownStatus;
 
-    /// The status with this name, in any case.
+    /// Parses the name of a status, ignoring case.
     fn from_str(name: &str) -> Result<Self, UnknownStatus> {
         let all = Self::ALL.into_iter();
         all.clone()
@@ -146,16 +148,16 @@ impl From<Status> for ExecutionStatus {
     }
 }
 
-/// How an execution stands: its state, and where it does not go on by itself, why and what to do.
+/// The status of an execution. If it does not continue by itself, also the reason and the next step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Standing {
-    /// The state.
+    /// The status.
     pub status: ExecutionStatus,
-    /// Why, half a sentence; `None` where the state says it all.
+    /// The reason, without a final period; `None` if the status is clear by itself.
     pub reason: Option<String>,
-    /// Until when, where that is known.
+    /// When it continues by itself, if known.
     pub until: Option<Timestamp>,
-    /// What makes it go on; `None` where nothing has to be done.
+    /// What to do next; `None` if nothing has to be done.
     pub next: Option<String>,
 }
 
@@ -170,7 +172,7 @@ impl Standing {
         Self { status, reason: Some(reason), until: None, next: Some(next.into()) }
     }
 
-    /// The standing of an execution that an engine runs.
+    /// Returns the standing of an execution that an engine runs.
     #[must_use]
     pub fn of(state: &Execution) -> Self {
         match waits_for_retry(state) {
@@ -179,7 +181,7 @@ impl Standing {
         }
     }
 
-    /// Nothing runs until the next attempt at a task is due.
+    /// Waiting: nothing runs until the next attempt at a task is due.
     #[must_use]
     pub fn waiting_for_retry(task: &TaskId, due: Timestamp) -> Self {
         Self {
@@ -190,7 +192,7 @@ impl Standing {
         }
     }
 
-    /// All that has started and not ended waits for something outside, and has no slot meanwhile.
+    /// Deferred: every attempt in progress waits for something external and holds no slot.
     #[must_use]
     pub fn deferred(tasks: &[&TaskId]) -> Self {
         const NAMED: usize = 3;
@@ -206,110 +208,110 @@ impl Standing {
         }
     }
 
-    /// It has waited for a slot for so many seconds, and none will get free if the attempts that hold them wait for threads
-    /// which wait for this execution.
+    /// Waiting: the execution has had no slot for this many seconds. None will become free if the attempts that hold
+    /// the slots wait for threads that wait for this execution.
     #[must_use]
     pub fn no_slot(slots: usize, holders: &str, seconds: u64) -> Self {
         Self::because(
             ExecutionStatus::Waiting,
             format!(
                 "it has waited {seconds} s for a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task \
-                 that does not go on ({holders}), while a thread that belongs to no task waits for this execution"
+                 that makes no progress ({holders}), while a thread outside any task waits for this execution"
             ),
-            "if those tasks wait for that thread, nothing goes on before their timeouts. Let a task give its slot back while \
-             it waits: execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or \
+            "if those tasks wait for that thread, they are deadlocked until they time out. Release the slot while a task \
+             waits: execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or \
              raise max_concurrent_tasks",
         )
     }
 
-    /// No workflow of its name is known to the engine that has the log.
+    /// Blocked: its workflow is not registered with the engine that has the log open.
     #[must_use]
     pub fn not_registered(id: ExecutionId, workflow: &str) -> Self {
         Self::because(
             ExecutionStatus::Blocked,
-            format!("workflow '{workflow}' is not registered in the process that has the log"),
+            format!("workflow '{workflow}' is not registered in the process that has the log open"),
             format!(
-                "register workflow '{workflow}' with the graph that it began with (import its module), and it goes on; \
+                "to resume it, register workflow '{workflow}' with the graph that it started with (import its module); \
                  or cancel it: runner.get_execution('{id}').cancel()"
             ),
         )
     }
 
-    /// The workflow of its name that is registered has another graph.
+    /// Blocked: the registered workflow of the same name has a different graph.
     #[must_use]
     pub fn other_graph(id: ExecutionId, workflow: &str, difference: &str) -> Self {
         Self::because(
             ExecutionStatus::Blocked,
-            format!("workflow '{workflow}' has another graph now: {difference}"),
+            format!("the graph of workflow '{workflow}' has changed: {difference}"),
             format!(
-                "run it with the graph that it began with; or resume it with this one: runner.resume('{id}'); or \
-                 cancel it: runner.get_execution('{id}').cancel()"
+                "register workflow '{workflow}' with the graph that it started with; or resume it with the new graph: \
+                 runner.resume('{id}'); or cancel it: runner.get_execution('{id}').cancel()"
             ),
         )
     }
 
-    /// The engine that has the log was told to recover nothing.
+    /// Blocked: recovery is disabled in the engine that has the log open.
     #[must_use]
     pub fn recovery_is_off(id: ExecutionId) -> Self {
         Self::because(
             ExecutionStatus::Blocked,
-            "recovery is turned off (enable_recovery) in the process that has the log".to_owned(),
-            format!("resume it: runner.resume('{id}'); or open the log with enable_recovery=True"),
+            "recovery is disabled (enable_recovery=False) in the process that has the log open".to_owned(),
+            format!("resume it: runner.resume('{id}'); or reopen the log with enable_recovery=True"),
         )
     }
 
-    /// The log refused what was decided on it.
+    /// Blocked: the log rejected its new events.
     #[must_use]
     pub fn refused(error: &str) -> Self {
         Self::because(
             ExecutionStatus::Blocked,
-            format!("the log refused what was decided on it: {error}"),
-            "close the log and open it again: the next engine resumes it from what the log has",
+            format!("the log rejected its new events: {error}"),
+            "close and reopen the log: the next engine resumes it from the events that the log holds",
         )
     }
 
-    /// Its history cannot be read or folded now, although it is what was written.
+    /// Blocked: its history is intact but cannot be read or folded now.
     #[must_use]
     pub fn unreadable(error: &str, next: &str) -> Self {
         Self::because(ExecutionStatus::Blocked, error.to_owned(), next)
     }
 
-    /// Its history is not what was written.
+    /// Damaged: its history is not what was written.
     #[must_use]
     pub fn damaged(id: ExecutionId, what: &str) -> Self {
         Self::because(
             ExecutionStatus::Damaged,
             what.to_owned(),
             format!(
-                "it cannot be resumed; `replay {id} verify` says what is damaged. Restore the log from a backup, or do \
-                 its work again under another id. The log's other executions go on"
+                "it cannot be resumed; run `replay {id} verify` to see what is damaged. Restore the log from a backup, or \
+                 start the work again under a new id. Other executions in the log are not affected"
             ),
         )
     }
 
-    /// No process has the log.
+    /// Not running: no process has the log open.
     #[must_use]
     pub fn not_running(workflow: &str) -> Self {
         Self::because(
             ExecutionStatus::NotRunning,
-            "no process has the log, so nothing runs it".to_owned(),
+            "no process has the log open".to_owned(),
             format!(
-                "open the log with a runner that has workflow '{workflow}' registered with the same graph, and it goes on"
+                "to resume it, open the log with a runner that has workflow '{workflow}' registered with the same graph"
             ),
         )
     }
 
-    /// Paused, and no process has the log.
+    /// Paused, and no process has the log open.
     #[must_use]
     pub fn paused_and_not_running(id: ExecutionId) -> Self {
         Self::because(
             ExecutionStatus::Paused,
-            "no process has the log".to_owned(),
+            "no process has the log open".to_owned(),
             format!("open the log with a runner and unpause it: runner.get_execution('{id}').resume()"),
         )
     }
 
-    /// Reason and next step as one text: `reason; next`. `None` where there is neither.
+    /// Returns the reason and the next step as one text, `reason; next`. `None` if there is neither.
     #[must_use]
     pub fn advice(&self) -> Option<String> {
         match (&self.reason, &self.next) {
@@ -319,7 +321,7 @@ impl Standing {
     }
 }
 
-/// The task whose next attempt everything waits for, and when it is due.
+/// Returns the task whose next attempt the execution waits for, and when it is due, if nothing else runs or is ready.
 fn waits_for_retry(state: &Execution) -> Option<(TaskIndex, Timestamp)> {
     if state.status() != Status::Running || state.running().next().is_some() || state.ready().next().is_some() {
         return None;

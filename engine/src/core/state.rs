@@ -1,18 +1,18 @@
-//! The state of an execution: what the fold of its events gives.
+//! The state of an execution: the result of folding its events.
 //!
-//! | a task is | and becomes | by |
+//! | from | to | event |
 //! |---|---|---|
-//! | Pending | Running | TaskStarted, once all that it waits for is settled and its rule holds |
-//! | Pending | Skipped | TaskSkipped, once all that it waits for is settled and its rule does not hold |
+//! | Pending | Running | TaskStarted, once everything upstream is settled and its rule holds |
+//! | Pending | Skipped | TaskSkipped, once everything upstream is settled and its rule does not hold |
 //! | Running, Deferred | Completed | TaskCompleted |
-//! | Running, Deferred | WaitingRetry | TaskFailed with a time for the next attempt |
-//! | Running, Deferred | Failed | TaskFailed without one |
-//! | Running | Deferred | TaskDeferred: it waits without a slot |
+//! | Running, Deferred | WaitingRetry | TaskFailed with `retry_at` |
+//! | Running, Deferred | Failed | TaskFailed without `retry_at` |
+//! | Running | Deferred | TaskDeferred: it waits and holds no slot |
 //! | Deferred | Running | TaskResumed |
 //! | Running, Deferred | Pending | TaskAbandoned |
 //! | WaitingRetry | Running | TaskStarted |
-//! | WaitingRetry | Pending | ExecutionRecovered with another graph, in which it has to wait |
-//! | Pending, Running, Deferred, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (out of time) |
+//! | WaitingRetry | Pending | ExecutionRecovered with a changed graph, in which something upstream is not settled |
+//! | Pending, Running, Deferred, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (timeout) |
 //!
 //! Completed, Failed, Skipped and Cancelled are final. Only [`crate::core::fold`] changes a state.
 
@@ -30,7 +30,7 @@ use super::graph::{Graph, TaskIndex};
 use super::json::Json;
 use super::time::{Millis, Timestamp};
 
-/// An execution, as far as its events were folded.
+/// The state of an execution after the events folded so far.
 #[derive(Clone, Debug)]
 pub struct Execution {
     pub(super) id: ExecutionId,
@@ -44,12 +44,12 @@ pub struct Execution {
     pub(super) end: StreamEnd,
     pub(super) started: Timestamp,
     pub(super) recoveries: u32,
-    /// How many input values are still to come before anything else may.
+    /// How many input values must still follow before any other event is legal.
     pub(super) inputs_missing: u32,
     pub(super) tasks: Vec<TaskSlot>,
-    /// The task that was named last, where the next event's is looked for first. Of another graph it may be any task, or
-    /// none.
-    pub(super) named: TaskIndex,
+    /// The task that the last event named: a first guess for the next lookup by name. After a change of graph it may be
+    /// an unrelated task, or out of range.
+    pub(super) last_named: TaskIndex,
     pub(super) unsettled: usize,
     /// Tasks at the end of the graph that a failure has reached.
     pub(super) failed_ends: BTreeSet<TaskIndex>,
@@ -57,11 +57,12 @@ pub struct Execution {
     pub(super) ready: BTreeSet<TaskIndex>,
     /// Pending, all upstream settled, rule does not hold.
     pub(super) to_skip: BTreeMap<TaskIndex, SkipReason>,
-    /// Pending, all upstream settled, and the rule asks for a value that was erased: the log says what it came to.
+    /// Pending, all upstream settled, and the rule reads an erased value: only the next event in the log tells whether
+    /// the task ran or was skipped.
     pub(super) undecided: BTreeSet<TaskIndex>,
-    /// An attempt is under way: it runs, or is deferred.
+    /// Tasks with an attempt in progress: running or deferred.
     pub(super) running: BTreeSet<TaskIndex>,
-    /// Those of `running` that are deferred.
+    /// The subset of `running` that is deferred.
     pub(super) deferred: BTreeSet<TaskIndex>,
     pub(super) clock: ExecutionClock,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
@@ -70,40 +71,40 @@ pub struct Execution {
     pub(super) joins: Joins,
 }
 
-/// How much of its time an execution has used.
+/// The clock of an execution's timeout.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ExecutionClock {
-    /// The microseconds that were counted before `since`.
+    /// Microseconds counted before `since`.
     pub(super) counted: u64,
-    /// Since when time counts; `None` while the execution only waits.
+    /// When the clock was last started; `None` while it is stopped.
     pub(super) since: Option<Timestamp>,
-    /// When the time is over, as it stands in the timers.
+    /// When the execution times out, as registered in `timers`.
     pub(super) due: Option<Timestamp>,
 }
 
-/// How an execution stands.
+/// The status of an execution, as its events determine it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Tasks start when they are ready.
     Running,
     /// No task starts.
     Paused,
-    /// Over, without a failure at the end of the graph.
+    /// Ended without a failure at the end of the graph.
     Completed,
-    /// Over, with one, or out of time.
+    /// Ended with a failure at the end of the graph, or timed out.
     Failed,
-    /// Over, cancelled.
+    /// Ended by cancellation.
     Cancelled,
 }
 
 impl Status {
-    /// Whether nothing more can happen.
+    /// Whether the execution has ended.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// Its name.
+    /// Returns the name of the variant.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -116,54 +117,54 @@ impl Status {
     }
 }
 
-/// What an execution waits for the clock for.
+/// What happens when a timer of an execution is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
-    /// The next attempt at a task is due.
+    /// The retry delay of a task is over.
     Retry(TaskIndex),
-    /// An attempt has run for as long as it may.
+    /// The attempt at a task times out.
     TaskTimeout(TaskIndex),
-    /// The execution has run for as long as it may.
+    /// The execution times out.
     ExecutionTimeout,
 }
 
 /// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskState {
-    /// It waits: for what is upstream, or for a slot.
+    /// It waits for upstream tasks or for a slot.
     Pending,
     /// An attempt runs.
     Running {
-        /// When it started, or went on after it was deferred.
+        /// When it started, or resumed after it was deferred.
         since: Timestamp,
         /// The slot that it runs in.
         worker: u32,
     },
-    /// An attempt waits for something outside, and holds no slot.
+    /// An attempt waits for something external and holds no slot.
     Deferred {
-        /// Since when.
+        /// When it was deferred.
         since: Timestamp,
     },
-    /// An attempt failed, and another one will follow.
+    /// An attempt failed, and the next one is scheduled.
     WaitingRetry {
-        /// When.
+        /// When the next attempt is due.
         due: Timestamp,
     },
     /// It succeeded.
     Completed,
-    /// It finally failed.
+    /// It failed and will not be retried.
     Failed,
-    /// It will not run.
+    /// It was skipped.
     Skipped {
-        /// Whether because of a failure upstream.
+        /// Whether it was skipped because of a failure upstream.
         by_failure: bool,
     },
-    /// Its execution ended first.
+    /// Its execution ended before it did.
     Cancelled,
 }
 
 impl TaskState {
-    /// Its name.
+    /// Returns the name of the variant.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -178,7 +179,7 @@ impl TaskState {
         }
     }
 
-    /// How the task ended, if it did in a way that those downstream go by.
+    /// Returns how the task ended, if it has ended in a way that trigger rules consider.
     #[must_use]
     pub fn settled(self) -> Option<Settled> {
         match self {
@@ -199,22 +200,22 @@ impl TaskState {
 #[derive(Clone, Debug)]
 pub struct TaskSlot {
     pub(super) state: TaskState,
-    /// How many tasks upstream are not settled.
-    pub(super) waits: u32,
+    /// How many upstream tasks are not settled.
+    pub(super) unsettled_upstream: u32,
     pub(super) attempts: Attempt,
-    pub(super) counting: Counting,
+    pub(super) timeout_start: TimeoutStart,
     pub(super) failures: u32,
     pub(super) deaths: u32,
-    /// The microseconds that the attempt ran before it was deferred last.
-    pub(super) ran: u64,
-    /// The writes of the attempt that runs, which have no effect yet.
+    /// How long the attempt ran before it was last deferred.
+    pub(super) ran_micros: u64,
+    /// The writes of the running attempt, which have no effect yet.
     pub(super) pending: Vec<(Key, Option<Json>, Seq)>,
-    /// What its ancestry gives; known once everything upstream is settled and somebody asked.
+    /// What the task sees through its dependencies. Computed on demand once everything upstream is settled.
     pub(super) sees: Option<Scope>,
     pub(super) collisions: Vec<Collision>,
-    /// What those downstream see of it; known once it is settled.
+    /// What downstream tasks see through it. Known once it is settled.
     pub(super) gives: Option<Scope>,
-    /// What had taken effect when its last attempt started, for as long as somebody may ask what it saw of that.
+    /// The ledger at the start of its last attempt, kept while undeclared reads can still refer to it.
     pub(super) ledger_at_start: Option<Arc<Ledger>>,
     pub(super) failure: Option<Box<Failure>>,
     pub(super) skipped: Option<Box<SkipReason>>,
@@ -223,16 +224,17 @@ pub struct TaskSlot {
     pub(super) ended_seq: Option<Seq>,
 }
 
-/// From when on the time of an attempt counts. No event: whoever folds the stream again has no attempt that runs.
+/// When the timeout of an attempt starts to count. This is not an event: a process that folds the stream again has no
+/// running attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Counting {
-    /// From its start.
+pub(super) enum TimeoutStart {
+    /// At the start of the attempt.
     #[default]
-    FromStart,
-    /// Not yet: its executor makes ready.
+    AttemptStart,
+    /// Not yet: the executor is still being prepared.
     NotYet,
-    /// From a later time.
-    From(Timestamp),
+    /// At a later time.
+    At(Timestamp),
 }
 
 /// The last failure of a task.
@@ -242,20 +244,20 @@ pub struct Failure {
     pub attempt: Attempt,
     /// Its error.
     pub error: TaskError,
-    /// What it had read.
+    /// What it read before it failed.
     pub reads: Reads,
 }
 
 impl TaskSlot {
-    pub(super) fn new(waits: usize) -> Self {
+    pub(super) fn new(upstream: usize) -> Self {
         Self {
             state: TaskState::Pending,
-            waits: u32::try_from(waits).unwrap_or(u32::MAX),
+            unsettled_upstream: u32::try_from(upstream).unwrap_or(u32::MAX),
             attempts: 0,
-            counting: Counting::default(),
+            timeout_start: TimeoutStart::default(),
             failures: 0,
             deaths: 0,
-            ran: 0,
+            ran_micros: 0,
             pending: Vec::new(),
             sees: None,
             collisions: Vec::new(),
@@ -269,55 +271,55 @@ impl TaskSlot {
         }
     }
 
-    /// Its state.
+    /// Returns the task's state.
     #[must_use]
     pub fn state(&self) -> TaskState {
         self.state
     }
 
-    /// How many attempts were started; the number of the last one.
+    /// Returns how many attempts were started, which is the number of the last one.
     #[must_use]
     pub fn attempts(&self) -> Attempt {
         self.attempts
     }
 
-    /// How many attempts failed.
+    /// Returns how many attempts failed.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// How many attempts died with their process while they ran.
+    /// Returns how many attempts died with their process while running.
     #[must_use]
     pub fn deaths(&self) -> u32 {
         self.deaths
     }
 
-    /// Its last failure.
+    /// Returns the last failure, if any.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_deref()
     }
 
-    /// Why it was skipped.
+    /// Returns why the task was skipped, if it was.
     #[must_use]
     pub fn skipped(&self) -> Option<&SkipReason> {
         self.skipped.as_deref()
     }
 
-    /// When its first attempt started.
+    /// Returns when the first attempt started.
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
         self.started
     }
 
-    /// When it was settled.
+    /// Returns when the task was settled or cancelled.
     #[must_use]
     pub fn ended(&self) -> Option<Timestamp> {
         self.ended
     }
 
-    /// What collided where its dependencies meet; known once it has started.
+    /// Returns the collisions in the join of the task's dependencies. Known once it has started.
     #[must_use]
     pub fn collisions(&self) -> &[Collision] {
         &self.collisions
@@ -325,167 +327,167 @@ impl TaskSlot {
 }
 
 impl Execution {
-    /// Its id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> ExecutionId {
         self.id
     }
 
-    /// Its graph.
+    /// Returns the graph.
     #[must_use]
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
     }
 
-    /// The definition that it is executed by.
+    /// Returns the current definition.
     #[must_use]
     pub fn definition(&self) -> &Arc<Definition> {
         self.graph.definition()
     }
 
-    /// The fingerprint of that definition.
+    /// Returns the fingerprint of the current definition.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// The workflow's name.
+    /// Returns the workflow's name.
     #[must_use]
     pub fn workflow(&self) -> &Arc<str> {
         &self.graph.definition().workflow
     }
 
-    /// What caused it.
+    /// Returns what started the execution.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// The process that has it, or had it last.
+    /// Returns the process that runs the execution, or ran it last.
     #[must_use]
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
-    /// The rules that hold for all of it.
+    /// Returns the options of the execution.
     #[must_use]
     pub fn options(&self) -> &ExecutionOptions {
         &self.options
     }
 
-    /// How it stands.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// Why it ended so; empty when it completed or runs.
+    /// Returns why it failed or was cancelled; empty if it completed or has not ended.
     #[must_use]
     pub fn reason(&self) -> &Arc<str> {
         &self.reason
     }
 
-    /// How many events were folded: the `seq` of the next one.
+    /// Returns the `seq` of the next event, which is the number of events folded so far.
     #[must_use]
     pub fn next_seq(&self) -> Seq {
         self.end.next_seq
     }
 
-    /// When it started.
+    /// Returns when the execution started.
     #[must_use]
     pub fn started(&self) -> Timestamp {
         self.started
     }
 
-    /// When its last event happened.
+    /// Returns the time of the last event.
     #[must_use]
     pub fn last(&self) -> Timestamp {
         self.end.last
     }
 
-    /// How often it was recovered.
+    /// Returns how often the execution was recovered.
     #[must_use]
     pub fn recoveries(&self) -> u32 {
         self.recoveries
     }
 
-    /// A task.
+    /// Returns the state of a task.
     #[must_use]
     pub fn task(&self, task: TaskIndex) -> &TaskSlot {
         &self.tasks[task.at()]
     }
 
-    /// What the log says of a task's definition.
+    /// Returns the definition of a task.
     #[must_use]
     pub fn task_definition(&self, task: TaskIndex) -> &TaskDefinition {
         &self.graph.definition().tasks[task.at()]
     }
 
-    /// The tasks that may start now, in the order of the definition. None while it is paused or over.
+    /// Returns the tasks that may start now, in definition order. Empty while the execution is paused or has ended.
     pub fn ready(&self) -> impl Iterator<Item = TaskIndex> + '_ {
         let may_start = self.status == Status::Running;
         self.ready.iter().copied().filter(move |_| may_start)
     }
 
-    /// The tasks of which an attempt is under way: it runs, or is deferred.
+    /// Returns the tasks with an attempt in progress (running or deferred).
     pub fn running(&self) -> impl Iterator<Item = TaskIndex> + '_ {
         self.running.iter().copied()
     }
 
-    /// When the clock next matters.
+    /// Returns the timer that is due next.
     #[must_use]
     pub fn next_timer(&self) -> Option<(Timestamp, Timer)> {
         self.timers.first().copied()
     }
 
-    /// Everything that it waits for the clock for, the earliest first.
+    /// Returns all timers, the earliest first.
     pub fn timers(&self) -> impl Iterator<Item = (Timestamp, Timer)> + '_ {
         self.timers.iter().copied()
     }
 
-    /// The input.
+    /// Returns the input.
     #[must_use]
     pub fn input(&self) -> Context {
-        self.seen_in(&self.input)
+        self.context_in(&self.input)
     }
 
-    fn seen_in(&self, scope: &Scope) -> Context {
+    fn context_in(&self, scope: &Scope) -> Context {
         Context::new(self.ledger.clone(), scope.clone())
     }
 
-    /// What the last attempt at a task saw, or sees. Of one that completed and read nothing undeclared, only what its
-    /// ancestry gave it is still known.
+    /// Returns what the last attempt at a task sees or saw. Once the task has completed without undeclared reads, only
+    /// the declared part is still known.
     #[must_use]
     pub fn view(&self, task: TaskIndex) -> View {
         let slot = &self.tasks[task.at()];
         View { declared: self.sees(task), latest: slot.ledger_at_start.clone().unwrap_or_default() }
     }
 
-    /// What a task's ancestry gives, as far as it is known.
+    /// Returns what a task sees through its dependencies, as far as it is known.
     pub(super) fn sees(&self, task: TaskIndex) -> Context {
-        self.tasks[task.at()].sees.as_ref().map(|scope| self.seen_in(scope)).unwrap_or_default()
+        self.tasks[task.at()].sees.as_ref().map(|scope| self.context_in(scope)).unwrap_or_default()
     }
 
-    /// What those downstream of a task see of it; `None` until it is settled.
+    /// Returns what downstream tasks see through a task; `None` until it is settled.
     #[must_use]
     pub fn gives(&self, task: TaskIndex) -> Option<Context> {
-        self.tasks[task.at()].gives.as_ref().map(|scope| self.seen_in(scope))
+        self.tasks[task.at()].gives.as_ref().map(|scope| self.context_in(scope))
     }
 
-    /// The final context: what a task that depends on every leaf would see. While tasks are unsettled, those count with
-    /// what they see so far.
+    /// Returns the final context: what a task that depends on every leaf would see. An unsettled task contributes what
+    /// it sees so far.
     #[must_use]
     pub fn context(&self) -> Context {
-        self.seen_in(&self.join_ends().scope)
+        self.context_in(&self.join_leaves().scope)
     }
 
-    /// What collides where the ends of the graph meet in [`Execution::context`].
+    /// Returns the collisions in the join of the leaves that gives [`Execution::context`].
     #[must_use]
     pub fn collisions_at_the_end(&self) -> Vec<Collision> {
-        self.join_ends().collisions
+        self.join_leaves().collisions
     }
 
-    fn join_ends(&self) -> Joined {
+    fn join_leaves(&self) -> Joined {
         let mut joins = self.joins.clone();
         let gives = |task: &TaskIndex| self.tasks[task.at()].gives.as_ref();
         let ends: Option<Vec<&Scope>> = self.graph.leaves().iter().map(gives).collect();
@@ -507,14 +509,14 @@ impl Execution {
         joins.join(&self.ledger, &ends)
     }
 
-    /// The merges that were made so far. Joins that are made with a copy of them give the very versions that
-    /// [`Execution::context`] gives.
+    /// Returns the merges made so far. Joins that use a copy of them produce the same versions as
+    /// [`Execution::context`].
     #[must_use]
     pub fn joins(&self) -> &Joins {
         &self.joins
     }
 
-    /// How long an attempt at a task may run.
+    /// Returns the timeout of an attempt at a task.
     #[must_use]
     pub fn task_timeout(&self, task: TaskIndex) -> Option<Millis> {
         match self.task_definition(task).timeout {
@@ -524,16 +526,15 @@ impl Execution {
         }
     }
 
-    /// The dependencies that may be missing, as far as an attempt's reads and everybody's writes tell: each key that it
-    /// read without an ancestor's write, and that somebody has written since, with that task. What is known of the
-    /// reader narrows it down: see [`Execution::hint`].
+    /// Returns the dependencies that an attempt may lack: each key that it read without an ancestor's write and that
+    /// now has a value, with the task that wrote it. [`Execution::hint`] filters these by what is known of the reader.
     #[must_use]
     pub fn missing_dependencies(&self, reads: &Reads) -> Vec<(Key, TaskId)> {
         let undeclared = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Nothing | Seen::Undeclared(_)));
         undeclared.filter_map(|read| Some((read.key.clone(), writer(&self.ledger, &read.key)?))).collect()
     }
 
-    /// The undeclared reads of the last attempt at a task: each key, with the task whose write it saw.
+    /// Returns the undeclared reads of the last attempt at a task: each key with the task whose write it saw.
     #[must_use]
     pub fn undeclared(&self, task: TaskIndex, reads: &Reads) -> Vec<(Key, TaskId)> {
         let Some(seen) = &self.tasks[task.at()].ledger_at_start else { return Vec::new() };
@@ -541,8 +542,9 @@ impl Execution {
         undeclared.filter_map(|read| Some((read.key.clone(), writer(seen, &read.key)?))).collect()
     }
 
-    /// The hint to the last attempt at `task` that read what it does not depend on; `None` if it did not. It names no
-    /// task that `task` depends on already, and none that waits for it: that would be a cycle.
+    /// Returns a hint which dependencies to add, if the last attempt at `task` read keys of tasks that it does not
+    /// depend on. The hint leaves out ancestors of `task`, and tasks that wait for it, since depending on those would
+    /// be a cycle.
     #[must_use]
     pub fn hint(&self, task: &str, reads: &Reads) -> Option<String> {
         let index = self.graph.find(task)?;
@@ -556,14 +558,14 @@ impl Execution {
                 writer.is_some_and(|it| it != index && !ancestors.contains(&it) && !self.graph.waits_for(it, index))
             });
         }
-        let says =
+        let describe =
             |(key, writer)| format!("`{task}` reads `{key}`, which `{writer}` writes: add it to its dependencies");
-        let hints: Vec<String> = missing.into_iter().map(says).collect();
+        let hints: Vec<String> = missing.into_iter().map(describe).collect();
         (!hints.is_empty()).then(|| hints.join("; "))
     }
 }
 
-/// The task whose write to a key took effect last, if it left a value.
+/// Returns the task whose write to a key took effect last, unless that write removed the value.
 fn writer(ledger: &Ledger, key: &str) -> Option<TaskId> {
     let version = ledger.latest(key).filter(|version| version.value().is_some())?;
     match version.source() {

@@ -1,4 +1,4 @@
-//! The context in the hands of an attempt: it reads from a [`View`], keeps its writes to itself, and remembers both.
+//! The context of a running attempt: reads from a [`View`], buffers its writes, and records both.
 
 use std::collections::BTreeMap;
 
@@ -22,14 +22,14 @@ use super::json::Json;
 pub struct TaskContext {
     view: View,
     strict: bool,
-    /// What this attempt wrote last to each key, and the place of that write among its writes.
+    /// The last value that the attempt wrote to each key (`None`: removed), with the rank of its first write.
     writes: BTreeMap<Key, (usize, Option<Json>)>,
     reads: BTreeMap<Key, Seen>,
     all: bool,
-    written: usize,
+    write_count: usize,
 }
 
-/// What an attempt did to one key.
+/// The change that an attempt made to one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The key.
@@ -38,7 +38,7 @@ pub struct Write {
     pub value: Option<Json>,
 }
 
-/// A read of a key that no ancestor wrote, where that is forbidden.
+/// A read of a key that no ancestor wrote, in a strict context.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "context key '{key}' was written by a task that this one does not depend on; add that task to its dependencies"
@@ -48,36 +48,36 @@ pub struct UndeclaredRead {
     pub key: Key,
 }
 
-/// What an attempt sees, by value: for one that runs where its [`View`] cannot go, such as another process.
+/// A copy of what an attempt sees, for attempts that run where a [`View`] cannot be used, such as another process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sighting {
-    /// What its ancestry gives.
+    /// The values that its ancestors and the input provide.
     pub declared: Vec<(Key, Json)>,
-    /// What others wrote, and it can see all the same.
+    /// The values of other keys, written by tasks that are not ancestors.
     pub undeclared: Vec<(Key, Json)>,
     /// Whether an undeclared read is an error.
     pub strict: bool,
 }
 
-/// What an attempt did to a context that was made from a [`Sighting`].
+/// The reads and writes of an attempt on a context that was created from a [`Sighting`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deeds {
-    /// What it wrote, one for each key in the order of first writing.
+    /// One write per key, in the order of the first writes.
     pub writes: Vec<Write>,
     /// The keys that it read.
     pub reads: Vec<Key>,
-    /// Whether it took the whole context.
+    /// Whether it read the whole context.
     pub all: bool,
 }
 
 impl TaskContext {
-    /// The context of an attempt that sees `view`. If `strict`, an undeclared read is an error.
+    /// Creates the context of an attempt that sees `view`. If `strict`, an undeclared read is an error.
     #[must_use]
     pub fn new(view: View, strict: bool) -> Self {
         Self { view, strict, ..Self::default() }
     }
 
-    /// A context that belongs to no attempt and holds these values.
+    /// Creates a context with these values that belongs to no attempt.
     #[must_use]
     pub fn from_values(values: impl IntoIterator<Item = (Key, Json)>) -> Self {
         let declared =
@@ -85,7 +85,7 @@ impl TaskContext {
         Self::new(View { declared, ..View::default() }, false)
     }
 
-    /// What the attempt sees, by value. This is no read.
+    /// Returns a copy of what the attempt sees. This does not count as a read.
     #[must_use]
     pub fn sighting(&self) -> Sighting {
         let declared = values(&self.view.declared).map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -98,37 +98,37 @@ impl TaskContext {
         Sighting { declared, undeclared, strict: self.strict }
     }
 
-    /// A context that shows what another one saw. What is done to it comes back with [`TaskContext::deeds`].
+    /// Creates a context with the values of another one. [`TaskContext::deeds`] returns what was done to it.
     #[must_use]
     pub fn from_sighting(sighting: Sighting) -> Self {
         let version = |value| Version::written(Some(value), 0, None, None);
         let declared = sighting.declared.into_iter().map(|(key, value)| (key, version(value))).collect();
-        // Who wrote it is nothing that a context says.
-        let (nobody, mut latest) = ("".into(), Ledger::default());
+        // A context does not expose writers, so any name will do.
+        let (writer, mut latest) = ("".into(), Ledger::default());
         let undeclared = sighting.undeclared.into_iter().map(|(key, value)| (key, Some(value), 0));
-        latest.commit(&Scope::default(), Some(&nobody), undeclared);
+        latest.commit(&Scope::default(), Some(&writer), undeclared);
         Self::new(View { declared, latest: latest.into() }, sighting.strict)
     }
 
-    /// What was done to this context.
+    /// Returns the reads and writes on this context.
     #[must_use]
     pub fn deeds(self) -> Deeds {
         let (writes, reads) = self.finish();
         Deeds { writes, reads: reads.keys.into_iter().map(|read| read.key).collect(), all: reads.all }
     }
 
-    /// Does here what was done to the context that was made from this one's sighting: the reads see the same writes as
-    /// they would have here.
+    /// Applies the reads and writes of a context that was created from this one's [`Sighting`]. The reads are recorded
+    /// with the same writes as if they had been made here.
     pub fn repeat(&mut self, deeds: Deeds) {
         for key in &deeds.reads {
-            // In a strict context the attempt had the error there.
+            // In a strict context the attempt has already seen the error.
             let _ = self.get(key);
         }
         self.all |= deeds.all;
         deeds.writes.into_iter().for_each(|Write { key, value }| self.write(key, value));
     }
 
-    /// The value of a key, and that it was read.
+    /// Returns the value of a key and records the read.
     ///
     /// # Errors
     /// [`UndeclaredRead`] in a strict context.
@@ -150,7 +150,7 @@ impl TaskContext {
         if forbidden { Err(UndeclaredRead { key }) } else { Ok(value) }
     }
 
-    /// Whether a key is there. That is a read too.
+    /// Returns whether a key exists. This counts as a read.
     ///
     /// # Errors
     /// [`UndeclaredRead`] in a strict context.
@@ -176,19 +176,19 @@ impl TaskContext {
     }
 
     fn write(&mut self, key: Key, value: Option<Json>) {
-        self.written += 1;
-        let place = self.written;
-        self.writes.entry(key).and_modify(|entry| entry.1.clone_from(&value)).or_insert((place, value));
+        self.write_count += 1;
+        let rank = self.write_count;
+        self.writes.entry(key).and_modify(|entry| entry.1.clone_from(&value)).or_insert((rank, value));
     }
 
-    /// The whole context, in the order of the keys: what the task's ancestry gives, and its own writes. Undeclared keys
-    /// are not in it: it does not depend on who was faster.
+    /// Returns the whole context in key order: the values of the input and the ancestors, with the attempt's own
+    /// writes. Undeclared keys are left out, so that the result does not depend on timing.
     pub fn all(&mut self) -> BTreeMap<Key, Json> {
         self.all = true;
         self.peek()
     }
 
-    /// The same as [`TaskContext::all`], for a debugger: it does not count as a read.
+    /// Returns the same as [`TaskContext::all`] without counting as a read, for debuggers.
     #[must_use]
     pub fn peek(&self) -> BTreeMap<Key, Json> {
         let mut all: BTreeMap<Key, Json> =
@@ -202,12 +202,12 @@ impl TaskContext {
         all
     }
 
-    /// What was written, one for each key in the order of first writing, and what was read.
+    /// Returns one write per key, in the order of the first writes, and the reads.
     #[must_use]
     pub fn finish(self) -> (Vec<Write>, Reads) {
         let mut writes: Vec<(usize, Write)> =
-            self.writes.into_iter().map(|(key, (place, value))| (place, Write { key, value })).collect();
-        writes.sort_unstable_by_key(|(place, _)| *place);
+            self.writes.into_iter().map(|(key, (rank, value))| (rank, Write { key, value })).collect();
+        writes.sort_unstable_by_key(|(rank, _)| *rank);
         let keys = self.reads.into_iter().map(|(key, seen)| Read { key, seen }).collect();
         (writes.into_iter().map(|(_, write)| write).collect(), Reads { keys, all: self.all })
     }

@@ -1,4 +1,4 @@
-//! Time as data. The core has no clock: whoever calls it says what time it is.
+//! Time as data. The core has no clock: callers pass the current time.
 
 use bincode::{Decode, Encode};
 
@@ -11,20 +11,20 @@ pub struct Timestamp(pub i64);
 pub struct Millis(pub u64);
 
 impl Timestamp {
-    /// The time that lies `span` later; the end of time if there is none.
+    /// Returns the time `span` later, saturating.
     #[must_use]
     pub fn after(self, span: Millis) -> Self {
         let micros = i64::try_from(span.0).unwrap_or(i64::MAX).saturating_mul(1_000);
         Self(self.0.saturating_add(micros))
     }
 
-    /// The time that lies so many microseconds earlier.
+    /// Returns the time `micros` microseconds earlier, saturating.
     #[must_use]
     pub fn before(self, micros: u64) -> Self {
         Self(self.0.saturating_sub(i64::try_from(micros).unwrap_or(i64::MAX)))
     }
 
-    /// The microseconds from `earlier` to this, 0 if it lies before.
+    /// Returns the microseconds from `earlier` to `self`; 0 if `self` is before `earlier`.
     #[must_use]
     pub fn micros_since(self, earlier: Self) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! What the tests of the core speak in: workflows as sentences, and stories that run them without a log or a clock.
+//! Test support: builders for workflows, and stories that run them without a log or a clock.
 
 pub mod model;
 pub mod observe;
@@ -25,7 +25,7 @@ use serde_json::Value;
 
 pub use {serde_json::json, story::Story};
 
-/// So many cases, or as many as `PROPTEST_CASES` says.
+/// Returns a configuration with this many cases, unless `PROPTEST_CASES` overrides it.
 pub fn cases(usual: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
     ProptestConfig {
@@ -38,23 +38,23 @@ pub fn cases(usual: u32) -> ProptestConfig {
 
 pub const ID: ExecutionId = ExecutionId([7; 16]);
 
-/// A task that is tried once.
+/// Creates a task with a single attempt.
 pub fn task(id: &str) -> TaskDefinition {
     TaskDefinition { retry: RetryPolicy::never(), ..TaskDefinition::new(id) }
 }
 
-/// What a test says about a task.
-pub trait Sentence: Sized {
+/// Builder methods for task definitions.
+pub trait TaskBuilder: Sized {
     fn after<const N: usize>(self, upstream: [&str; N]) -> Self;
     fn rule(self, rule: TriggerRule) -> Self;
     fn when(self, condition: Condition) -> Self;
-    /// So many attempts, a second apart, without jitter.
+    /// Sets the number of attempts, one second apart, without jitter.
     fn tried(self, times: u32) -> Self;
     fn timeout(self, millis: u64) -> Self;
     fn code(self, code: u8) -> Self;
 }
 
-impl Sentence for TaskDefinition {
+impl TaskBuilder for TaskDefinition {
     fn after<const N: usize>(mut self, upstream: [&str; N]) -> Self {
         self.dependencies = upstream.iter().map(|id| (*id).into()).collect();
         self
@@ -102,7 +102,7 @@ pub fn value(key: &str, operator: Operator, value: impl Into<Option<Value>>) -> 
     Condition::ContextValue { key: key.into(), operator, value: value.into().map(Json::from) }
 }
 
-/// A checked workflow.
+/// Creates a valid workflow.
 pub fn workflow(tasks: impl IntoIterator<Item = TaskDefinition>) -> Arc<Graph> {
     let definition = Definition { workflow: "flow".into(), tasks: tasks.into_iter().collect() };
     Arc::new(Graph::new(Arc::new(definition)).unwrap())
@@ -112,7 +112,7 @@ pub fn fingerprint(graph: &Graph) -> Fingerprint {
     codec::fingerprint(graph.definition())
 }
 
-/// The definitions that a log has.
+/// The definitions in a log.
 pub fn library<'a>(graphs: impl IntoIterator<Item = &'a Arc<Graph>>) -> BTreeMap<Fingerprint, Arc<Graph>> {
     graphs.into_iter().map(|graph| (fingerprint(graph), graph.clone())).collect()
 }
@@ -130,13 +130,13 @@ pub fn error(kind: &str, message: &str) -> TaskError {
     }
 }
 
-/// A context as one JSON object.
+/// Returns a context as one JSON object.
 pub fn object(context: &Context) -> Value {
     Value::Object(values(context).map(|(key, value)| (key.to_string(), value.value())).collect())
 }
 
-/// An event in one line.
-pub fn say(event: &Event) -> String {
+/// Describes an event in one line.
+pub fn describe(event: &Event) -> String {
     match event {
         Event::ExecutionStarted(body) => format!("started with {} inputs", body.inputs),
         Event::ContextWritten(body) => format!("{}={}", body.key, body.value),

@@ -1,5 +1,5 @@
-//! A slow model of an execution, written from the words of the design: everything is computed anew from the list of all
-//! events, and nothing is kept.
+//! A slow model of an execution, written from the design document. It computes everything from the list of all events
+//! and keeps no state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,12 @@ use cloacina_engine::core::state::{Execution, Status, TaskState};
 use cloacina_engine::core::time::{Millis, Timestamp};
 use serde_json::Value;
 
-use super::term::{Heap, Terms};
+use super::term::{TermArena, Terms};
 
 pub struct Model<'a> {
     pub definition: &'a Definition,
     pub events: &'a [&'a Recorded],
-    /// When the clock was last said to have moved on.
+    /// The time of the last `TimerFired`.
     pub ticked: Timestamp,
 }
 
@@ -127,37 +127,39 @@ impl Model<'_> {
         all
     }
 
-    fn waits(&self, task: &TaskDefinition) -> bool {
+    fn has_unsettled_upstream(&self, task: &TaskDefinition) -> bool {
         self.upstream(task).iter().any(|up| self.settled(up).is_none())
     }
 
-    /// The tasks that wait for the clock or a slot, or are still to be skipped.
-    fn asked(&self) -> impl Iterator<Item = (&TaskDefinition, State)> {
+    /// Returns the tasks that wait for a retry or a slot, or are still to be skipped.
+    fn unblocked(&self) -> impl Iterator<Item = (&TaskDefinition, State)> {
         let states = self.definition.tasks.iter().map(|task| (task, self.state(&task.id)));
-        states.filter(|(task, state)| matches!(state, State::Pending | State::Waiting(_)) && !self.waits(task))
+        states.filter(|(task, state)| {
+            matches!(state, State::Pending | State::Waiting(_)) && !self.has_unsettled_upstream(task)
+        })
     }
 
-    pub fn ready(&self, heap: &mut Heap) -> BTreeSet<String> {
+    pub fn ready(&self, arena: &mut TermArena) -> BTreeSet<String> {
         let Event::ExecutionStarted(started) = &self.events[0].event else { panic!("no start") };
         let inputs = self.writes(&Origin::Input, Seq::MAX).len();
         if self.status() != Status::Running || inputs < started.inputs as usize {
             return BTreeSet::new();
         }
-        let asked: Vec<_> = self.asked().collect();
-        let may_start = asked.into_iter().filter(|(task, state)| match state {
+        let unblocked: Vec<_> = self.unblocked().collect();
+        let may_start = unblocked.into_iter().filter(|(task, state)| match state {
             State::Waiting(due) => *due <= self.ticked,
-            _ => self.why_skipped(heap, task).is_none(),
+            _ => self.why_skipped(arena, task).is_none(),
         });
         may_start.map(|(task, _)| task.id.to_string()).collect()
     }
 
-    /// The tasks that are to be skipped. After a decision there are none.
-    pub fn to_skip(&self, heap: &mut Heap) -> Vec<String> {
+    /// Returns the tasks that are to be skipped. After a decision there are none.
+    pub fn to_skip(&self, arena: &mut TermArena) -> Vec<String> {
         if self.status().is_final() {
             return Vec::new();
         }
-        let pending: Vec<_> = self.asked().filter(|(_, state)| *state == State::Pending).collect();
-        let skip = pending.into_iter().filter(|(task, _)| self.why_skipped(heap, task).is_some());
+        let pending: Vec<_> = self.unblocked().filter(|(_, state)| *state == State::Pending).collect();
+        let skip = pending.into_iter().filter(|(task, _)| self.why_skipped(arena, task).is_some());
         skip.map(|(task, _)| task.id.to_string()).collect()
     }
 
@@ -182,22 +184,22 @@ impl Model<'_> {
                 _ => {}
             }
         }
-        if !self.only_waits() {
+        if !self.all_deferred() {
             let begins = |event: &Event| matches!(event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_));
-            let counts = |model: &Model<'_>| !model.only_waits();
+            let counts = |model: &Model<'_>| !model.all_deferred();
             timers.extend(self.options().timeout.map(|limit| self.due(limit, begins, counts)));
         }
         timers.into_iter().min()
     }
 
-    /// Whether all that is under way is deferred, and something is.
-    fn only_waits(&self) -> bool {
+    /// Returns whether there are attempts in progress and all of them are deferred.
+    fn all_deferred(&self) -> bool {
         let states: Vec<State> = self.definition.tasks.iter().map(|task| self.state(&task.id)).collect();
         let runs = states.iter().any(|state| matches!(state, State::Running(_)));
         !runs && states.iter().any(|state| matches!(state, State::Deferred(_)))
     }
 
-    /// When a limit is reached that is counted from the last event that begins it, in the times that count.
+    /// Returns when a timeout is reached. It counts from the last event that begins it, and only while `counts` holds.
     fn due(&self, limit: Millis, begins: impl Fn(&Event) -> bool, counts: impl Fn(&Model<'_>) -> bool) -> Timestamp {
         let first = self.events.iter().rposition(|recorded| begins(&recorded.event)).unwrap();
         let mut used = 0;
@@ -210,7 +212,7 @@ impl Model<'_> {
         self.events.last().unwrap().time.after(limit).before(used)
     }
 
-    /// Whether the execution is over and how, if every task is settled.
+    /// Returns how the execution ends, if every task is settled.
     pub fn verdict(&self) -> Option<Status> {
         let settled: Option<BTreeMap<&str, Settled>> =
             self.definition.tasks.iter().map(|task| Some((&*task.id, self.settled(&task.id)?))).collect();
@@ -222,7 +224,7 @@ impl Model<'_> {
         Some(if failed { Status::Failed } else { Status::Completed })
     }
 
-    // What a task sees.
+    // Contexts.
 
     fn writes(&self, origin: &Origin, until: Seq) -> Vec<(Seq, String, Option<Json>)> {
         let before = self.events.iter().filter(|recorded| recorded.seq < until);
@@ -239,27 +241,27 @@ impl Model<'_> {
             .collect()
     }
 
-    pub fn input(&self, heap: &mut Heap) -> Terms {
+    pub fn input(&self, arena: &mut TermArena) -> Terms {
         let mut input = Terms::new();
         for (seq, key, value) in self.writes(&Origin::Input, Seq::MAX) {
-            let term = heap.write(seq, None, value.as_ref(), input.get(&key).copied());
+            let term = arena.write(seq, None, value.as_ref(), input.get(&key).copied());
             input.insert(key, term);
         }
         input
     }
 
-    pub fn sees(&self, heap: &mut Heap, task: &str) -> Terms {
+    pub fn sees(&self, arena: &mut TermArena, task: &str) -> Terms {
         let dependencies = self.task(task).dependencies.clone();
         if dependencies.is_empty() {
-            return self.input(heap);
+            return self.input(arena);
         }
-        let branches: Vec<Terms> = dependencies.iter().map(|up| self.gives(heap, up)).collect();
-        heap.join(&branches)
+        let branches: Vec<Terms> = dependencies.iter().map(|up| self.gives(arena, up)).collect();
+        arena.join(&branches)
     }
 
-    /// What those downstream see of a task: what it saw, and what its completed attempt wrote.
-    pub fn gives(&self, heap: &mut Heap, task: &str) -> Terms {
-        let mut gives = self.sees(heap, task);
+    /// Returns what downstream tasks see through a task: what it saw, and what its completed attempt wrote.
+    pub fn gives(&self, arena: &mut TermArena, task: &str) -> Terms {
+        let mut gives = self.sees(arena, task);
         let completed = self.events.iter().find_map(|recorded| match &recorded.event {
             Event::TaskCompleted(body) if &*body.task == task => Some((recorded.seq, body.attempt)),
             _ => None,
@@ -267,23 +269,23 @@ impl Model<'_> {
         if let Some((seq, attempt)) = completed {
             let origin = Origin::Task { task: task.into(), attempt };
             for (seq, key, value) in self.writes(&origin, seq) {
-                let term = heap.write(seq, Some(task.to_owned()), value.as_ref(), gives.get(&key).copied());
+                let term = arena.write(seq, Some(task.to_owned()), value.as_ref(), gives.get(&key).copied());
                 gives.insert(key, term);
             }
         }
         gives
     }
 
-    /// What a task that depends on every leaf would see: `gives` already counts an unsettled task with what it sees.
-    pub fn context(&self, heap: &mut Heap) -> Terms {
+    /// Returns what a task that depends on every leaf would see. For an unsettled task, `gives` returns what it sees.
+    pub fn context(&self, arena: &mut TermArena) -> Terms {
         let tasks = &self.definition.tasks;
         let leaves = tasks.iter().filter(|task| !tasks.iter().any(|other| other.dependencies.contains(&task.id)));
-        let branches: Vec<Terms> = leaves.map(|leaf| self.gives(heap, &leaf.id)).collect();
-        heap.join(&branches)
+        let branches: Vec<Terms> = leaves.map(|leaf| self.gives(arena, &leaf.id)).collect();
+        arena.join(&branches)
     }
 
-    /// The last effective write to each key when the last attempt at a task started. Once it has completed and read
-    /// nothing of that, nobody asks, and nothing is told.
+    /// Returns the last effective write to each key at the start of the last attempt at a task. Empty once the task has
+    /// completed without undeclared reads.
     pub fn latest(&self, task: &str) -> BTreeMap<String, Seq> {
         let mut latest = BTreeMap::new();
         let completed = self.events.iter().find_map(|recorded| match &recorded.event {
@@ -308,8 +310,8 @@ impl Model<'_> {
 
     // Rules.
 
-    /// `None` if the rule of a task, all of whose upstream is settled, lets it run.
-    pub fn why_skipped(&self, heap: &mut Heap, task: &TaskDefinition) -> Option<Why> {
+    /// Returns why a task is skipped whose upstream tasks are all settled; `None` if its rule lets it run.
+    pub fn why_skipped(&self, arena: &mut TermArena, task: &TaskDefinition) -> Option<Why> {
         let dependencies: BTreeSet<(String, Settled)> =
             task.dependencies.iter().map(|up| (up.to_string(), self.settled(up).unwrap())).collect();
         let failures = dependencies.iter().filter(|(_, how)| is_failure(*how)).count();
@@ -324,9 +326,9 @@ impl Model<'_> {
             TriggerRule::OneSuccess => (successes > 0 || all == 0, culprits(|_| true)),
             TriggerRule::OneFailed => (failures > 0 || all == 0, culprits(|_| true)),
             TriggerRule::When(condition) => {
-                let sees = self.sees(heap, &task.id);
+                let sees = self.sees(arena, &task.id);
                 let mut why = Why::default();
-                if self.judge(condition, heap, &sees, &mut why) {
+                if self.evaluate(condition, arena, &sees, &mut why) {
                     return None;
                 }
                 return Some(self.with_failures(task, why));
@@ -335,7 +337,7 @@ impl Model<'_> {
         (!runs).then(|| self.with_failures(task, Why { tasks, ..Why::default() }))
     }
 
-    /// What a task waits for and failed makes its skip one by failure, whatever decided the rule.
+    /// Adds the failed upstream tasks, which make the skip one by failure, whatever decided the rule.
     fn with_failures(&self, task: &TaskDefinition, mut why: Why) -> Why {
         let ends = self.upstream(task).into_iter().map(|up| (up.clone(), self.settled(&up).unwrap()));
         let failures: Vec<(String, Settled)> = ends.filter(|(_, how)| is_failure(*how)).collect();
@@ -344,8 +346,8 @@ impl Model<'_> {
         why
     }
 
-    /// Whether a condition holds; adds what made it so.
-    fn judge(&self, condition: &Condition, heap: &Heap, sees: &Terms, why: &mut Why) -> bool {
+    /// Returns whether a condition holds, and adds what decided it to `why`.
+    fn evaluate(&self, condition: &Condition, arena: &TermArena, sees: &Terms, why: &mut Why) -> bool {
         let state = |task: &str, wanted: &[Settled], why: &mut Why| {
             let how = self.settled(task).unwrap();
             why.tasks.insert((task.to_owned(), how));
@@ -358,18 +360,18 @@ impl Model<'_> {
             Condition::TaskSkipped(task) => state(task, &[Settled::Skipped, Settled::SkippedByFailure], why),
             Condition::ContextValue { key, operator, value } => {
                 why.keys.insert(key.to_string());
-                let actual = sees.get(&**key).and_then(|term| heap.value(*term));
+                let actual = sees.get(&**key).and_then(|term| arena.value(*term));
                 compares(actual, *operator, value.as_ref().map(Json::value).as_ref())
             }
             Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
                 let mut each = Vec::new();
                 for part in parts {
                     let mut why = Why::default();
-                    each.push((self.judge(part, heap, sees, &mut why), why));
+                    each.push((self.evaluate(part, arena, sees, &mut why), why));
                 }
                 let any = each.iter().any(|(holds, _)| *holds);
                 let all = each.iter().all(|(holds, _)| *holds);
-                // The parts that decided: the ones that do not hold of a broken "all", the ones that do of a kept "any".
+                // The parts that decided: those that are false in a false `all`, those that are true in a true `any`.
                 let (verdict, deciding) = match condition {
                     Condition::All(_) => (all, all),
                     Condition::Any(_) => (any, any),
@@ -406,14 +408,14 @@ fn compares(actual: Option<&Value>, operator: Operator, wanted: Option<&Value>) 
 
 // The comparison.
 
-/// Compares all that the model knows with what the fold has.
+/// Compares the whole model with a folded state.
 pub fn assert_agrees(model: &Model<'_>, state: &Execution) {
-    let heap = &mut Heap::default();
+    let arena = &mut TermArena::default();
     assert_eq!(state.status(), model.status());
     let names = |tasks: Vec<cloacina_engine::core::graph::TaskIndex>| -> BTreeSet<String> {
         tasks.into_iter().map(|task| state.graph().name(task).to_string()).collect()
     };
-    assert_eq!(names(state.ready().collect()), model.ready(heap), "the ready set");
+    assert_eq!(names(state.ready().collect()), model.ready(arena), "the ready set");
     assert_eq!(state.next_timer().map(|(due, _)| due), model.next_timer(), "the next timer");
     for task in state.graph().tasks() {
         let name = state.graph().name(task);
@@ -429,42 +431,42 @@ pub fn assert_agrees(model: &Model<'_>, state: &Execution) {
         assert_eq!(expected, model.state(name), "the state of {name}");
         if slot.started().is_some() {
             let view = state.view(task);
-            let sees = model.sees(heap, name);
-            assert_terms(&view.declared, &sees, heap, &format!("what {name} sees"));
+            let sees = model.sees(arena, name);
+            assert_terms(&view.declared, &sees, arena, &format!("what {name} sees"));
             let latest: BTreeMap<String, Seq> =
                 view.latest.all_latest().map(|(key, version)| (key.to_string(), version.writes()[0])).collect();
             assert_eq!(latest, model.latest(name), "the undeclared keys of {name}");
         }
         if let Some(gives) = state.gives(task) {
-            let expected = model.gives(heap, name);
-            assert_terms(&gives, &expected, heap, &format!("what {name} gives"));
+            let expected = model.gives(arena, name);
+            assert_terms(&gives, &expected, arena, &format!("what {name} gives"));
         }
     }
-    let context = model.context(heap);
-    assert_terms(&state.context(), &context, heap, "the final context");
+    let context = model.context(arena);
+    assert_terms(&state.context(), &context, arena, "the final context");
 }
 
-/// Compares what can only be asked between decisions.
+/// Checks what holds only between decisions.
 pub fn assert_decided(model: &Model<'_>) {
-    assert_eq!(model.to_skip(&mut Heap::default()), Vec::<String>::new(), "tasks that should have been skipped");
+    assert_eq!(model.to_skip(&mut TermArena::default()), Vec::<String>::new(), "tasks that should have been skipped");
     if let Some(verdict) = model.verdict() {
         assert_eq!(model.status(), verdict, "every task is settled");
     }
 }
 
-/// A skip says why.
-pub fn assert_skips_rightly(before: &Model<'_>, skipped: &cloacina_engine::core::event::TaskSkipped) {
-    let why = before.why_skipped(&mut Heap::default(), before.task(&skipped.task)).expect("the task should run");
-    let said = Why {
+/// Checks the recorded reason for a skip.
+pub fn assert_skip_reason(before: &Model<'_>, skipped: &cloacina_engine::core::event::TaskSkipped) {
+    let why = before.why_skipped(&mut TermArena::default(), before.task(&skipped.task)).expect("the task should run");
+    let recorded = Why {
         tasks: skipped.why.tasks.iter().map(|(task, how)| (task.to_string(), *how)).collect(),
         keys: skipped.why.keys.iter().map(ToString::to_string).collect(),
         failure: skipped.why.failure,
     };
-    assert_eq!(said, why, "why {} is skipped", skipped.task);
+    assert_eq!(recorded, why, "why {} is skipped", skipped.task);
 }
 
-fn assert_terms(context: &Context, terms: &Terms, heap: &Heap, what: &str) {
-    if heap.ambiguous {
+fn assert_terms(context: &Context, terms: &Terms, arena: &TermArena, what: &str) {
+    if arena.ambiguous {
         return;
     }
     let actual: BTreeMap<String, (Option<Value>, Vec<Seq>)> = context
@@ -473,7 +475,7 @@ fn assert_terms(context: &Context, terms: &Terms, heap: &Heap, what: &str) {
         .collect();
     let expected: BTreeMap<String, (Option<Value>, Vec<Seq>)> = terms
         .iter()
-        .map(|(key, term)| (key.clone(), (heap.value(*term).cloned(), heap.sources(*term).into_iter().collect())))
+        .map(|(key, term)| (key.clone(), (arena.value(*term).cloned(), arena.sources(*term).into_iter().collect())))
         .collect();
     assert_eq!(actual, expected, "{what}");
 }

@@ -1,4 +1,4 @@
-//! All that can be seen of an execution from outside, to compare two of them.
+//! The observable state of an execution, to compare two of them.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use cloacina_engine::core::retry::Jitter;
 use cloacina_engine::core::state::{Execution, Failure, Status, TaskState, Timer};
 use cloacina_engine::core::time::{Millis, Timestamp};
 
-/// A context: each key with its value (`None`: removed), what a reader's log would say, and the writes in it.
-pub type Seeing = BTreeMap<String, (Option<Json>, Seen, Vec<Seq>)>;
+/// A context: each key with its value (`None`: removed), what a read of it would record, and the writes in it.
+pub type ContextSummary = BTreeMap<String, (Option<Json>, Seen, Vec<Seq>)>;
 
 #[derive(Debug, PartialEq)]
 pub struct Observation {
@@ -29,8 +29,8 @@ pub struct Observation {
     ready: Vec<u32>,
     running: Vec<u32>,
     next_timer: Option<(Timestamp, Timer)>,
-    input: Seeing,
-    context: Seeing,
+    input: ContextSummary,
+    context: ContextSummary,
     digest: [u8; 32],
 }
 
@@ -46,17 +46,17 @@ struct TaskObservation {
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
     collisions: Vec<Collision>,
-    gives: Option<Seeing>,
-    /// Of a task that has started.
-    declared: Option<Seeing>,
-    latest: Option<Seeing>,
+    gives: Option<ContextSummary>,
+    /// Only if the task has started.
+    declared: Option<ContextSummary>,
+    latest: Option<ContextSummary>,
 }
 
-pub fn seeing(context: &Context) -> Seeing {
-    told(context.iter())
+pub fn summary(context: &Context) -> ContextSummary {
+    summarize(context.iter())
 }
 
-fn told<'a>(versions: impl Iterator<Item = (&'a Key, &'a VersionRef)>) -> Seeing {
+fn summarize<'a>(versions: impl Iterator<Item = (&'a Key, &'a VersionRef)>) -> ContextSummary {
     versions
         .map(|(key, version)| (key.to_string(), (version.value().cloned(), version.seen(), version.writes())))
         .collect()
@@ -78,9 +78,9 @@ impl Observation {
             ready: state.ready().map(|task| task.0).collect(),
             running: state.running().map(|task| task.0).collect(),
             next_timer: state.next_timer(),
-            input: seeing(&state.input()),
+            input: summary(&state.input()),
             digest: digest(&context),
-            context: seeing(&context),
+            context: summary(&context),
         }
     }
 }
@@ -100,17 +100,17 @@ impl TaskObservation {
             started: slot.started(),
             ended: slot.ended(),
             collisions: slot.collisions().to_vec(),
-            gives: state.gives(task).as_ref().map(seeing),
-            declared: view.as_ref().map(|view| seeing(&view.declared)),
-            latest: view.as_ref().map(|view| told(view.latest.all_latest())),
+            gives: state.gives(task).as_ref().map(summary),
+            declared: view.as_ref().map(|view| summary(&view.declared)),
+            latest: view.as_ref().map(|view| summarize(view.latest.all_latest())),
         }
     }
 }
 
-/// What both states will do about their timers, now and until the end of time.
+/// Checks that two states are equal and will fire the same timers, now and at any later time.
 ///
-/// That a retry is due is no event: it follows from the state and the time. So a state that was folded learns of it by
-/// the next `TimerFired`, and states are compared after one.
+/// A retry becomes due without an event, so a state that was just folded learns of it only by the next `TimerFired`.
+/// States are therefore compared after one.
 pub fn assert_same(left: &Execution, right: &Execution, now: Timestamp) {
     let (mut left, mut right) = (left.clone(), right.clone());
     for later in [now, now.after(Millis(1_500)), now.after(Millis(1 << 40))] {
@@ -127,7 +127,7 @@ pub fn tick(state: &mut Execution, now: Timestamp) -> Decision {
     decide(state, Command::TimerFired { jitter: Jitter::NONE }, now).unwrap()
 }
 
-/// The fold of a whole stream.
+/// Folds a whole stream.
 pub fn folded<'a>(events: impl IntoIterator<Item = &'a Recorded>, graphs: &dyn Graphs) -> Execution {
     let mut state = None;
     for recorded in events {

@@ -25,7 +25,7 @@ const KEYS: [&str; 4] = ["doc", "list", "n", "rows"];
 #[derive(Clone, Debug)]
 pub enum Op {
     Set(u8),
-    /// Writes again what it sees.
+    /// Writes the value that it sees again.
     Keep,
     Append(u8),
     Prepend(u8),
@@ -33,7 +33,7 @@ pub enum Op {
     Put(u8, u8),
     Take(u8),
     Remove,
-    /// Copies a key that it may see only by chance.
+    /// Copies from a key, which may be an undeclared read.
     Copy(u8),
 }
 
@@ -133,7 +133,7 @@ fn task_plan(wild: bool) -> impl Strategy<Value = TaskPlan> {
         })
 }
 
-/// What the edges look like.
+/// The shape of the graph.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     Chain,
@@ -142,8 +142,7 @@ enum Shape {
     Random,
 }
 
-/// Workflows of up to twelve tasks. Wild ones read keys that they may see only by chance, and run
-/// out of time.
+/// Generates workflows of up to twelve tasks. Wild ones also have undeclared reads and timeouts.
 pub fn plans(wild: bool) -> impl Strategy<Value = Plan> {
     let shape = prop_oneof![
         1 => Just(Shape::Chain), 1 => Just(Shape::Fan), 2 => Just(Shape::Layers), 4 => Just(Shape::Random)
@@ -255,7 +254,7 @@ impl ConditionPlan {
     }
 }
 
-/// What an attempt left.
+/// The result of an attempt.
 pub type Outcome = (Vec<Write>, Reads, Result<(), TaskError>);
 
 impl fmt::Debug for Plan {
@@ -274,7 +273,7 @@ impl fmt::Debug for Plan {
 }
 
 impl Plan {
-    /// An attempt at a task that has failed so often: a pure function of what it sees.
+    /// Runs an attempt at a task after this many failures. The result is a pure function of what it sees.
     pub fn run(&self, task: &str, failures: u32, view: View) -> Outcome {
         let plan = &self.tasks[task];
         let mut context = TaskContext::new(view, false);

@@ -1,5 +1,5 @@
-//! A runtime without threads, clock or disk: it starts, finishes and forgets attempts as it is told, and keeps the
-//! batches that a log would keep.
+//! A simulated runtime without threads, clock or disk: it starts, finishes and loses attempts on command, and keeps the
+//! batches that a log would store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,11 +21,11 @@ use super::{ID, at, fingerprint, library, object, observe, story};
 pub struct Simulation<'a> {
     plan: &'a Plan,
     pub state: Execution,
-    /// What was appended, batch by batch.
+    /// The appended batches.
     pub log: Vec<Vec<Recorded>>,
-    /// What runs: also what was timed out and will report late.
+    /// The running attempts, including those that timed out and will report late.
     running: BTreeMap<(TaskIndex, Attempt), View>,
-    /// What was deferred before.
+    /// The attempts that were deferred before.
     waited: BTreeSet<(TaskIndex, Attempt)>,
     pub now: Timestamp,
     pub ticked: Timestamp,
@@ -33,12 +33,11 @@ pub struct Simulation<'a> {
     process: u32,
 }
 
-/// What can happen next.
+/// A possible next step.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Start(TaskIndex),
     Finish(TaskIndex, Attempt),
-    /// An attempt waits without a slot, or gets one again.
     Defer(TaskIndex, Attempt),
     Resume(TaskIndex, Attempt),
     Tick,
@@ -81,7 +80,7 @@ impl<'a> Simulation<'a> {
         self.log.iter().flatten().collect()
     }
 
-    /// Does one of the things that can happen next. False if there is none.
+    /// Performs one of the possible next steps. Returns `false` if there is none.
     pub fn step(&mut self, choice: u16) -> bool {
         let live: Vec<(TaskIndex, Attempt)> =
             self.running.keys().copied().filter(|(task, attempt)| self.is_live(*task, *attempt)).collect();
@@ -95,7 +94,7 @@ impl<'a> Simulation<'a> {
         if !self.is_over() && self.state.next_timer().is_some() {
             next.push(Next::Tick);
         }
-        // Each attempt at most once, so that the story ends.
+        // Each attempt is deferred at most once, so that the simulation ends.
         let fresh = live.iter().filter(|attempt| !self.waited.contains(attempt));
         next.extend(fresh.map(|(task, attempt)| Next::Defer(*task, *attempt)));
         if next.is_empty() {
@@ -141,7 +140,7 @@ impl<'a> Simulation<'a> {
         let jitter = Jitter(u32::from(name.as_bytes()[0]) * 7 % 1_001);
         let outcome =
             self.command(Command::AttemptFinished { task: name, attempt, writes, reads, result, jitter }).map(drop);
-        assert_eq!(outcome.is_ok(), live, "an attempt counts exactly if it is the one that runs: {outcome:?}");
+        assert_eq!(outcome.is_ok(), live, "only the result of the running attempt is accepted: {outcome:?}");
         assert!(live || matches!(outcome, Err(Rejection::Stale(_))));
     }
 
@@ -152,7 +151,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Decides, appends, and performs.
+    /// Decides on a command, appends its events, and performs its effects.
     pub fn command(&mut self, command: Command) -> Result<(), Rejection> {
         self.now = self.now.max(self.state.last());
         let decision: Decision = decide(&mut self.state, command, self.now)?;
@@ -167,7 +166,7 @@ impl<'a> Simulation<'a> {
         Ok(())
     }
 
-    /// The process is gone after so many appends; another one takes over.
+    /// Crashes after this many appends, and recovers in another process.
     pub fn crash_after(&mut self, batches: usize) {
         self.log.truncate(batches);
         let graphs = library([&self.plan.graph]);
@@ -184,17 +183,17 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Goes on until the end, by the choices as long as there are any.
+    /// Runs to the end, guided by the choices as long as there are any.
     pub fn run(&mut self, choices: &[u16]) {
         for choice in choices.iter().copied().chain(std::iter::repeat(0)) {
             if self.is_over() {
                 return;
             }
-            assert!(self.step(choice), "nothing can happen, and the execution is not over");
+            assert!(self.step(choice), "no step is possible, and the execution has not ended");
         }
     }
 
-    /// How it ended: the status, how each task ended, and the final context.
+    /// Returns the status, the state of each task, and the final context.
     pub fn result(&self) -> (String, BTreeMap<String, String>, Value) {
         let state = &self.state;
         let tasks = state

@@ -1,4 +1,4 @@
-//! A story: one execution, told command by command. After every command the fold of its events is compared with the
+//! A story: one execution, driven command by command. After every command, the fold of its events is compared with the
 //! state that decided them.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use cloacina_engine::core::time::Timestamp;
 use serde_json::Value;
 
 use super::observe::{Observation, assert_same, folded};
-use super::{ID, at, error, fingerprint, object, say};
+use super::{ID, at, describe, error, fingerprint, object};
 
 pub struct Story {
     pub state: Execution,
@@ -26,7 +26,7 @@ pub struct Story {
     pub now: Timestamp,
     pub jitter: Jitter,
     graphs: BTreeMap<Fingerprint, Arc<Graph>>,
-    told: usize,
+    lines_taken: usize,
 }
 
 pub fn options() -> ExecutionOptions {
@@ -60,13 +60,13 @@ impl Story {
             now: at(0),
             jitter: Jitter::NONE,
             graphs: super::library([graph]),
-            told: 0,
+            lines_taken: 0,
         };
         story.record(decision);
         story
     }
 
-    /// Gives a command, and checks that the fold of the events agrees, or that a rejection changed nothing.
+    /// Runs a command, and checks that the fold of the events agrees, or that a rejection changed nothing.
     pub fn attempt(&mut self, command: Command) -> Result<(), Rejection> {
         let before = Observation::of(&self.state);
         match decide(&mut self.state, command, self.now) {
@@ -82,8 +82,8 @@ impl Story {
     }
 
     pub fn command(&mut self, command: Command) -> &mut Self {
-        let said = format!("{command:?}");
-        self.attempt(command).unwrap_or_else(|rejection| panic!("{said}: {rejection}"));
+        let description = format!("{command:?}");
+        self.attempt(command).unwrap_or_else(|rejection| panic!("{description}: {rejection}"));
         self
     }
 
@@ -102,7 +102,7 @@ impl Story {
         self
     }
 
-    /// The clock moves on, and what is due happens.
+    /// Advances the clock and fires the timers that are due.
     pub fn wait(&mut self, millis: i64) -> &mut Self {
         let jitter = self.jitter;
         self.later(millis).command(Command::TimerFired { jitter })
@@ -113,13 +113,13 @@ impl Story {
         self.command(Command::StartTask { task, worker: 0 })
     }
 
-    /// The attempt waits without a slot.
+    /// Defers the attempt: it waits without a slot.
     pub fn defers(&mut self, task: &str) -> &mut Self {
         let attempt = self.state.task(self.index(task)).attempts();
         self.command(Command::Defer { task: task.into(), attempt })
     }
 
-    /// The attempt has a slot again.
+    /// Resumes the deferred attempt in a slot.
     pub fn resumes(&mut self, task: &str) -> &mut Self {
         let attempt = self.state.task(self.index(task)).attempts();
         self.command(Command::Resume { task: task.into(), attempt, worker: 1 })
@@ -130,7 +130,7 @@ impl Story {
         Command::AttemptFinished { task: task.into(), attempt, writes, reads, result, jitter: self.jitter }
     }
 
-    /// The attempt does what `body` does to its context, and succeeds.
+    /// Completes the attempt after `body` used its context.
     pub fn completes_by(&mut self, task: &str, body: impl FnOnce(&mut TaskContext)) -> &mut Self {
         let (writes, reads) = self.context_of(task, body);
         let command = self.ends(task, writes, reads, Ok(()));
@@ -169,7 +169,7 @@ impl Story {
         context.finish()
     }
 
-    /// The process is gone: what was not written is forgotten, and another process takes over.
+    /// Crashes: everything that is not in the log is lost, and another process recovers the execution.
     pub fn crashes(&mut self) -> &mut Self {
         let graph = self.state.graph().clone();
         self.crashes_into(&graph)
@@ -182,21 +182,21 @@ impl Story {
         self.command(Command::Recover { environment, definition: (fingerprint(graph), graph.clone()) })
     }
 
-    /// The lines that were added since this was asked last.
-    pub fn tells(&mut self) -> Vec<String> {
-        let lines = self.events[self.told..].iter().map(|recorded| say(&recorded.event)).collect();
-        self.told = self.events.len();
+    /// Returns the lines that were added since the last call.
+    pub fn new_lines(&mut self) -> Vec<String> {
+        let lines = self.events[self.lines_taken..].iter().map(|recorded| describe(&recorded.event)).collect();
+        self.lines_taken = self.events.len();
         lines
     }
 
-    /// Forgets the lines so far.
-    pub fn then(&mut self) -> &mut Self {
-        self.told = self.events.len();
+    /// Discards the lines so far.
+    pub fn skip_lines(&mut self) -> &mut Self {
+        self.lines_taken = self.events.len();
         self
     }
 
-    pub fn assert_tells<const N: usize>(&mut self, lines: [&str; N]) -> &mut Self {
-        assert_eq!(self.tells(), lines);
+    pub fn assert_new_lines<const N: usize>(&mut self, lines: [&str; N]) -> &mut Self {
+        assert_eq!(self.new_lines(), lines);
         self
     }
 

@@ -1,6 +1,6 @@
-//! What a key holds, by definition: terms over writes, each with the explicit set of all that it has ever been.
+//! A slow model of the values of keys: terms, each with the explicit set of all terms in its history.
 //!
-//! A write is a term; so is the meeting of two terms at a join. Nothing is shared, counted or found quickly.
+//! A write is a term, and so is the merge of two terms at a join. Nothing is shared or optimized.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,60 +14,60 @@ pub type TermId = usize;
 pub type Terms = BTreeMap<String, TermId>;
 
 #[derive(Clone, Debug, PartialEq)]
-enum Made {
-    Written { seq: Seq, writer: Option<String> },
-    Met { ours: TermId, theirs: TermId, taken: Vec<TermId> },
+enum TermKind {
+    Write { seq: Seq, writer: Option<String> },
+    Merge { ours: TermId, theirs: TermId, taken: Vec<TermId> },
 }
 
 #[derive(Debug)]
 struct Term {
-    made: Made,
+    kind: TermKind,
     value: Option<Value>,
-    /// Every term that it came from, and itself.
+    /// All terms that it came from, and the term itself.
     history: BTreeSet<TermId>,
 }
 
-/// Every term that was made so far.
+/// All terms so far.
 #[derive(Debug, Default)]
-pub struct Heap {
+pub struct TermArena {
     terms: Vec<Term>,
-    /// Whether a base had to be merged from terms that the order of the writers' names does not order.
+    /// Whether a base had to be merged from terms that the names of their writers do not order.
     pub ambiguous: bool,
 }
 
-impl Heap {
+impl TermArena {
     pub fn value(&self, term: TermId) -> Option<&Value> {
         self.terms[term].value.as_ref()
     }
 
     pub fn write(&mut self, seq: Seq, writer: Option<String>, value: Option<&Json>, over: Option<TermId>) -> TermId {
         let history = over.map(|over| self.terms[over].history.clone()).unwrap_or_default();
-        self.make(Made::Written { seq, writer }, value.map(Json::value), history)
+        self.insert(TermKind::Write { seq, writer }, value.map(Json::value), history)
     }
 
-    fn make(&mut self, made: Made, value: Option<Value>, mut history: BTreeSet<TermId>) -> TermId {
-        if let Some(known) = self.terms.iter().position(|term| term.made == made) {
+    fn insert(&mut self, kind: TermKind, value: Option<Value>, mut history: BTreeSet<TermId>) -> TermId {
+        if let Some(known) = self.terms.iter().position(|term| term.kind == kind) {
             return known;
         }
         let id = self.terms.len();
         history.insert(id);
-        self.terms.push(Term { made, value, history });
+        self.terms.push(Term { kind, value, history });
         id
     }
 
-    /// The writes that a term's value consists of.
+    /// Returns the writes that a term's value consists of.
     pub fn sources(&self, term: TermId) -> BTreeSet<Seq> {
-        match &self.terms[term].made {
-            Made::Written { seq, .. } => BTreeSet::from([*seq]),
-            Made::Met { taken, .. } => taken.iter().flat_map(|term| self.sources(*term)).collect(),
+        match &self.terms[term].kind {
+            TermKind::Write { seq, .. } => BTreeSet::from([*seq]),
+            TermKind::Merge { taken, .. } => taken.iter().flat_map(|term| self.sources(*term)).collect(),
         }
     }
 
-    /// The writers of its sources, from first to last branch.
+    /// Returns the writers of its sources, from the first branch to the last.
     fn writers(&self, term: TermId) -> Vec<Option<String>> {
-        match &self.terms[term].made {
-            Made::Written { writer, .. } => vec![writer.clone()],
-            Made::Met { taken, .. } => {
+        match &self.terms[term].kind {
+            TermKind::Write { writer, .. } => vec![writer.clone()],
+            TermKind::Merge { taken, .. } => {
                 let mut all = Vec::new();
                 for writer in taken.iter().flat_map(|term| self.writers(*term)) {
                     if !all.contains(&writer) {
@@ -79,8 +79,8 @@ impl Heap {
         }
     }
 
-    /// What two branches give together.
-    fn meet(&mut self, ours: TermId, theirs: TermId) -> TermId {
+    /// Merges two terms.
+    fn merge(&mut self, ours: TermId, theirs: TermId) -> TermId {
         if self.terms[ours].history.contains(&theirs) {
             return ours;
         }
@@ -98,7 +98,7 @@ impl Heap {
         };
         last.sort_by_key(order);
         self.ambiguous |= last.windows(2).any(|pair| order(&pair[0]) == order(&pair[1]));
-        let base = last.into_iter().reduce(|ours, theirs| self.meet(ours, theirs));
+        let base = last.into_iter().reduce(|ours, theirs| self.merge(ours, theirs));
         let base = base.and_then(|base| self.terms[base].value.clone());
         let (left, right) = (self.terms[ours].value.clone(), self.terms[theirs].value.clone());
         let taken = match (left == base, right == base) {
@@ -108,19 +108,19 @@ impl Heap {
         };
         let value = three_way(base.as_ref(), left.as_ref(), right.as_ref()).value;
         let history = self.terms[ours].history.union(&self.terms[theirs].history).copied().collect();
-        self.make(Made::Met { ours, theirs, taken }, value, history)
+        self.insert(TermKind::Merge { ours, theirs, taken }, value, history)
     }
 
-    /// What several branches give together, from first to last.
+    /// Joins several branches, from the first to the last.
     pub fn join(&mut self, branches: &[Terms]) -> Terms {
         let mut joined = Terms::new();
         for branch in branches {
             for (key, theirs) in branch {
-                let met = match joined.get(key) {
-                    Some(ours) => self.meet(*ours, *theirs),
+                let merged = match joined.get(key) {
+                    Some(ours) => self.merge(*ours, *theirs),
                     None => *theirs,
                 };
-                joined.insert(key.clone(), met);
+                joined.insert(key.clone(), merged);
             }
         }
         joined

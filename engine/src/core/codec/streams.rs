@@ -1,10 +1,10 @@
-//! The events of schedules and triggers as bytes.
+//! Encodes and decodes the events of schedules and triggers.
 
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 
-use super::{DecodeError, EVENT, FORMAT, decode, open, seal};
+use super::{DecodeError, EVENT, FORMAT, decode, encode_body, split_header};
 use crate::core::envelope::StreamEvent;
 use crate::core::event::{Key, Request};
 use crate::core::json::Json;
@@ -14,9 +14,9 @@ use crate::core::schedule::{
 use crate::core::time::Timestamp;
 use crate::core::trigger::{TriggerDefined, TriggerDropped, TriggerEvent, TriggerFired};
 
-/// A schedule without a name, as kind 32 has it.
+/// The layout of kind 32: a schedule without a name.
 #[derive(Encode, Decode)]
-struct Unnamed {
+struct UnnamedSchedule {
     workflow: Arc<str>,
     expression: Arc<str>,
     timezone: Arc<str>,
@@ -25,16 +25,16 @@ struct Unnamed {
     next: Option<Timestamp>,
 }
 
-impl From<ScheduleCreated> for Unnamed {
+impl From<ScheduleCreated> for UnnamedSchedule {
     fn from(created: ScheduleCreated) -> Self {
         let ScheduleCreated { name: _, workflow, expression, timezone, catchup, input, next } = created;
         Self { workflow, expression, timezone, catchup, input, next }
     }
 }
 
-impl From<Unnamed> for ScheduleCreated {
-    fn from(unnamed: Unnamed) -> Self {
-        let Unnamed { workflow, expression, timezone, catchup, input, next } = unnamed;
+impl From<UnnamedSchedule> for ScheduleCreated {
+    fn from(created: UnnamedSchedule) -> Self {
+        let UnnamedSchedule { workflow, expression, timezone, catchup, input, next } = created;
         Self { name: None, workflow, expression, timezone, catchup, input, next }
     }
 }
@@ -44,25 +44,27 @@ impl From<Unnamed> for ScheduleCreated {
 pub fn encode_schedule_event(event: &ScheduleEvent) -> Vec<u8> {
     let kind = event.kind();
     match event {
-        ScheduleEvent::Created(body) if body.name.is_none() => seal(EVENT, kind, &Unnamed::from(body.clone())),
-        ScheduleEvent::Created(body) => seal(EVENT, kind, body),
-        ScheduleEvent::Updated(body) => seal(EVENT, kind, body),
-        ScheduleEvent::Enabled(body) => seal(EVENT, kind, body),
-        ScheduleEvent::Disabled(body) | ScheduleEvent::Deleted(body) => seal(EVENT, kind, body),
-        ScheduleEvent::Fired(body) => seal(EVENT, kind, body),
-        ScheduleEvent::Skipped(body) => seal(EVENT, kind, body),
+        ScheduleEvent::Created(body) if body.name.is_none() => {
+            encode_body(EVENT, kind, &UnnamedSchedule::from(body.clone()))
+        }
+        ScheduleEvent::Created(body) => encode_body(EVENT, kind, body),
+        ScheduleEvent::Updated(body) => encode_body(EVENT, kind, body),
+        ScheduleEvent::Enabled(body) => encode_body(EVENT, kind, body),
+        ScheduleEvent::Disabled(body) | ScheduleEvent::Deleted(body) => encode_body(EVENT, kind, body),
+        ScheduleEvent::Fired(body) => encode_body(EVENT, kind, body),
+        ScheduleEvent::Skipped(body) => encode_body(EVENT, kind, body),
     }
 }
 
-/// Reads an event of a schedule.
+/// Decodes an event of a schedule.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_schedule_event(bytes: &[u8]) -> Result<ScheduleEvent, DecodeError> {
-    let (kind, body) = open(EVENT, "an event", bytes)?;
+    let (kind, body) = split_header(EVENT, "an event", bytes)?;
     let what = ScheduleEvent::kind_name(kind);
     Ok(match kind {
-        32 => ScheduleEvent::Created(decode::<Unnamed>(what, body)?.into()),
+        32 => ScheduleEvent::Created(decode::<UnnamedSchedule>(what, body)?.into()),
         33 => ScheduleEvent::Updated(decode::<ScheduleUpdated>(what, body)?),
         34 => ScheduleEvent::Enabled(decode::<ScheduleEnabled>(what, body)?),
         35 => ScheduleEvent::Disabled(decode::<Request>(what, body)?),
@@ -70,7 +72,7 @@ pub fn decode_schedule_event(bytes: &[u8]) -> Result<ScheduleEvent, DecodeError>
         37 => ScheduleEvent::Fired(decode::<ScheduleFired>(what, body)?),
         38 => ScheduleEvent::Skipped(decode::<ScheduleSkipped>(what, body)?),
         39 => ScheduleEvent::Created(decode::<ScheduleCreated>(what, body)?),
-        _ => return Err(unknown("a schedule's event", kind)),
+        _ => return Err(unknown_kind("a schedule's event", kind)),
     })
 }
 
@@ -79,19 +81,19 @@ pub fn decode_schedule_event(bytes: &[u8]) -> Result<ScheduleEvent, DecodeError>
 pub fn encode_trigger_event(event: &TriggerEvent) -> Vec<u8> {
     let kind = event.kind();
     match event {
-        TriggerEvent::Defined(body) => seal(EVENT, kind, body),
-        TriggerEvent::Enabled(body) | TriggerEvent::Disabled(body) => seal(EVENT, kind, body),
-        TriggerEvent::Fired(body) => seal(EVENT, kind, body),
-        TriggerEvent::Dropped(body) => seal(EVENT, kind, body),
+        TriggerEvent::Defined(body) => encode_body(EVENT, kind, body),
+        TriggerEvent::Enabled(body) | TriggerEvent::Disabled(body) => encode_body(EVENT, kind, body),
+        TriggerEvent::Fired(body) => encode_body(EVENT, kind, body),
+        TriggerEvent::Dropped(body) => encode_body(EVENT, kind, body),
     }
 }
 
-/// Reads an event of a trigger.
+/// Decodes an event of a trigger.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_trigger_event(bytes: &[u8]) -> Result<TriggerEvent, DecodeError> {
-    let (kind, body) = open(EVENT, "an event", bytes)?;
+    let (kind, body) = split_header(EVENT, "an event", bytes)?;
     let what = TriggerEvent::kind_name(kind);
     Ok(match kind {
         48 => TriggerEvent::Defined(decode::<TriggerDefined>(what, body)?),
@@ -99,16 +101,16 @@ pub fn decode_trigger_event(bytes: &[u8]) -> Result<TriggerEvent, DecodeError> {
         50 => TriggerEvent::Disabled(decode::<Request>(what, body)?),
         51 => TriggerEvent::Fired(decode::<TriggerFired>(what, body)?),
         52 => TriggerEvent::Dropped(decode::<TriggerDropped>(what, body)?),
-        _ => return Err(unknown("a trigger's event", kind)),
+        _ => return Err(unknown_kind("a trigger's event", kind)),
     })
 }
 
-fn unknown(what: &str, kind: u16) -> DecodeError {
+fn unknown_kind(what: &str, kind: u16) -> DecodeError {
     DecodeError::Newer { what: format!("{what} of kind {kind}"), found: FORMAT + 1, known: FORMAT }
 }
 
 impl ScheduleEvent {
-    /// The number that stands for its kind in the log. Never reused.
+    /// Returns the number of its kind in the log. Numbers are never reused.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
@@ -123,7 +125,7 @@ impl ScheduleEvent {
         }
     }
 
-    /// Its name, the same in every place that shows it.
+    /// Returns its name, which is the same everywhere it is shown.
     #[must_use]
     pub fn name(&self) -> &'static str {
         Self::kind_name(self.kind())
@@ -144,7 +146,7 @@ impl ScheduleEvent {
 }
 
 impl TriggerEvent {
-    /// The number that stands for its kind in the log. Never reused.
+    /// Returns the number of its kind in the log. Numbers are never reused.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
@@ -156,7 +158,7 @@ impl TriggerEvent {
         }
     }
 
-    /// Its name, the same in every place that shows it.
+    /// Returns its name, which is the same everywhere it is shown.
     #[must_use]
     pub fn name(&self) -> &'static str {
         Self::kind_name(self.kind())

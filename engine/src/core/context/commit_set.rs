@@ -1,40 +1,40 @@
-//! A set of commits, which is what a task's ancestry comes to: small numbers, given out in the order in which writes took
-//! effect.
+//! A copy-on-write set of commits: the commits of a task's ancestors. Commits are small numbers, assigned in the order in
+//! which writes take effect.
 //!
-//! It is a tree of fixed shape, eight children to a node and 512 numbers to a leaf, and sets share what they have in
-//! common. What a union costs is what the two differ in, for two reasons:
+//! The set is a tree of fixed shape with eight children per node and 512 numbers per leaf. Sets share equal nodes, so
+//! the cost of a union depends on how much the two sets differ:
 //!
-//! - Where both have the same node, it is taken as it is, and nothing below is looked at.
-//! - Where both have the same numbers in two nodes, the one with the lower address is taken. So of many sets that came to
-//!   the same numbers on ways of their own, as those of a random graph do, all have the same node a few joins later.
+//! - If both have the same node, it is reused without looking below it.
+//! - If two distinct nodes have the same numbers, the one with the lower address is taken. So sets that reached the
+//!   same numbers independently, as in a random graph, share their nodes after a few joins.
 //!
-//! At worst, a union looks at a bit for each commit: 200 leaves of 64 bytes where there were 100,000.
+//! At worst, a union looks at one bit per commit: 200 leaves of 64 bytes for 100,000 commits.
 //!
-//! No crate for sets of bits shares what several sets have in common: those for shared maps know it of entries, which are
-//! several hundred times as large.
+//! Crates for bit sets share nothing between sets. Crates for shared maps do so entry by entry, and an entry is several
+//! hundred times as large as a bit.
 
 use std::array::from_fn;
 use std::sync::Arc;
 
-/// Numbers in a leaf: a power of two.
+/// Numbers per leaf, a power of two.
 const LEAF: usize = 512;
 const WORDS: usize = LEAF / 64;
-/// Children of a node.
+/// Children per node.
 const WIDTH: usize = 8;
 
 /// A set of commits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CommitSet {
     root: Option<Arc<Node>>,
-    /// How many levels of nodes lie above the leaves.
+    /// The number of levels above the leaves.
     height: u32,
 }
 
 #[derive(Clone, Debug)]
 enum Node {
-    /// Which of 512 numbers there are.
+    /// A leaf: a bit for each of 512 numbers.
     Bits([u64; WORDS]),
-    /// Eight ranges of the level below; nothing where there is no number.
+    /// Eight nodes of the level below; `None` for an empty range.
     Nodes([Option<Arc<Node>>; WIDTH]),
 }
 
@@ -43,7 +43,7 @@ impl Node {
         if height == 0 { Self::Bits([0; WORDS]) } else { Self::Nodes([const { None }; WIDTH]) }
     }
 
-    /// What either has.
+    /// Returns the union of two nodes.
     fn union(ours: &Arc<Self>, theirs: &Arc<Self>) -> Arc<Self> {
         if Arc::ptr_eq(ours, theirs) {
             return ours.clone();
@@ -74,8 +74,8 @@ impl Node {
         }
     }
 
-    /// Adds to `found` what is here and not there, until it has `limit` numbers or more.
-    fn beyond(&self, other: Option<&Arc<Self>>, first: usize, height: u32, limit: usize, found: &mut Vec<usize>) {
+    /// Adds to `found` the numbers that are in this node and not in `other`, until it has at least `limit` numbers.
+    fn difference(&self, other: Option<&Arc<Self>>, first: usize, height: u32, limit: usize, found: &mut Vec<usize>) {
         match (self, other.map(|other| &**other)) {
             (Self::Bits(here), other) => {
                 let there = if let Some(Self::Bits(there)) = other { *there } else { [0; WORDS] };
@@ -92,7 +92,7 @@ impl Node {
                     let other = if let Some(Self::Nodes(there)) = other { there[at].as_ref() } else { None };
                     let Some(child) = child else { continue };
                     if found.len() < limit && address(Some(child)) != address(other) {
-                        child.beyond(other, first + at * reach(height - 1), height - 1, limit, found);
+                        child.difference(other, first + at * capacity(height - 1), height - 1, limit, found);
                     }
                 }
             }
@@ -104,15 +104,15 @@ fn address(node: Option<&Arc<Node>>) -> Option<*const Node> {
     node.map(Arc::as_ptr)
 }
 
-/// How many numbers a node of this height has place for.
-fn reach(height: u32) -> usize {
+/// Returns how many numbers a node of this height can hold.
+fn capacity(height: u32) -> usize {
     LEAF.saturating_mul(WIDTH.saturating_pow(height))
 }
 
 impl CommitSet {
     /// Adds a commit.
     pub(super) fn insert(&mut self, commit: usize) {
-        while commit >= reach(self.height) {
+        while commit >= capacity(self.height) {
             self.grow();
         }
         let mut height = self.height;
@@ -125,8 +125,8 @@ impl CommitSet {
                 }
                 Node::Nodes(children) => {
                     height -= 1;
-                    node =
-                        children[commit / reach(height) % WIDTH].get_or_insert_with(|| Arc::new(Node::empty(height)));
+                    node = children[commit / capacity(height) % WIDTH]
+                        .get_or_insert_with(|| Arc::new(Node::empty(height)));
                 }
             }
         }
@@ -142,9 +142,9 @@ impl CommitSet {
         }
     }
 
-    /// Whether a commit is in it.
+    /// Returns whether the set contains a commit.
     pub(super) fn contains(&self, commit: usize) -> bool {
-        if commit >= reach(self.height) {
+        if commit >= capacity(self.height) {
             return false;
         }
         let mut height = self.height;
@@ -154,15 +154,15 @@ impl CommitSet {
                 Node::Bits(words) => return words[commit % LEAF / 64] >> (commit % 64) & 1 == 1,
                 Node::Nodes(children) => {
                     height -= 1;
-                    node = children[commit / reach(height) % WIDTH].as_ref();
+                    node = children[commit / capacity(height) % WIDTH].as_ref();
                 }
             }
         }
         false
     }
 
-    /// Adds all that another set has.
-    pub(super) fn unite(&mut self, other: &Self) {
+    /// Adds all commits of another set.
+    pub(super) fn union_with(&mut self, other: &Self) {
         let Some(theirs) = &other.root else { return };
         let Some(ours) = &self.root else {
             *self = other.clone();
@@ -179,17 +179,17 @@ impl CommitSet {
         while other.height < self.height {
             other.grow();
         }
-        self.unite(&other);
+        self.union_with(&other);
     }
 
-    /// Its commits, in ascending order.
+    /// Returns the commits in ascending order.
     pub(super) fn to_vec(&self) -> Vec<usize> {
-        self.beyond(&Self::default(), usize::MAX)
+        self.difference(&Self::default(), usize::MAX)
     }
 
-    /// What it has and the other one does not, in ascending order. Once `limit` commits or more were found, the rest is
-    /// left out.
-    pub(super) fn beyond(&self, other: &Self, limit: usize) -> Vec<usize> {
+    /// Returns the commits that are in this set and not in `other`, in ascending order. Stops once at least `limit`
+    /// commits were found.
+    pub(super) fn difference(&self, other: &Self, limit: usize) -> Vec<usize> {
         let mut found = Vec::new();
         let (mut ours, mut theirs) = (self.clone(), other.clone());
         while ours.height < theirs.height {
@@ -199,7 +199,7 @@ impl CommitSet {
             theirs.grow();
         }
         if let Some(root) = ours.root.as_ref().filter(|root| address(Some(root)) != address(theirs.root.as_ref())) {
-            root.beyond(theirs.root.as_ref(), 0, ours.height, limit, &mut found);
+            root.difference(theirs.root.as_ref(), 0, ours.height, limit, &mut found);
         }
         found
     }
@@ -214,12 +214,12 @@ mod tests {
 
     use super::*;
 
-    /// Numbers near each other, near the ends of leaves and nodes, and far away.
+    /// Numbers that are close together, at the boundaries of leaves and nodes, and far apart.
     fn commits() -> impl Strategy<Value = usize> {
         prop_oneof![0..40_usize, 500..530_usize, 4_080..4_110_usize, 0..300_000_usize]
     }
 
-    fn made_of(commits: impl IntoIterator<Item = usize>) -> CommitSet {
+    fn set_of(commits: impl IntoIterator<Item = usize>) -> CommitSet {
         let mut set = CommitSet::default();
         commits.into_iter().for_each(|commit| set.insert(commit));
         set
@@ -234,7 +234,7 @@ mod tests {
             let mut plain: [BTreeSet<usize>; 4] = Default::default();
             for (one, other, new) in steps {
                 let (theirs, theirs_plain) = (sets[other].clone(), plain[other].clone());
-                sets[one].unite(&theirs);
+                sets[one].union_with(&theirs);
                 plain[one].extend(theirs_plain);
                 for commit in new {
                     sets[one].insert(commit);
@@ -246,9 +246,9 @@ mod tests {
                     prop_assert!((0..600).all(|commit| set.contains(commit) == plain.contains(&commit)));
                 }
                 let beyond: Vec<usize> = plain[one].difference(&plain[other]).copied().collect();
-                prop_assert_eq!(&sets[one].beyond(&sets[other], usize::MAX), &beyond);
+                prop_assert_eq!(&sets[one].difference(&sets[other], usize::MAX), &beyond);
                 for limit in [0, 1, 3] {
-                    let found = sets[one].beyond(&sets[other], limit);
+                    let found = sets[one].difference(&sets[other], limit);
                     prop_assert!(found.len() >= limit.min(beyond.len()) && beyond.starts_with(&found));
                 }
             }
@@ -258,12 +258,12 @@ mod tests {
     #[test]
     fn sets_that_came_to_the_same_in_their_own_ways_become_one_in_memory() {
         let all = 0..10_000;
-        let mut sets: Vec<CommitSet> = (0..8).map(|_| made_of(all.clone())).collect();
-        // In each round everybody meets two others, as the tasks of a layer do.
+        let mut sets: Vec<CommitSet> = (0..8).map(|_| set_of(all.clone())).collect();
+        // In each round, every set is joined with another one, as the tasks of a layer are.
         for stride in [1, 2, 4] {
             let before = sets.clone();
             for (at, set) in sets.iter_mut().enumerate() {
-                set.unite(&before[(at + stride) % 8]);
+                set.union_with(&before[(at + stride) % 8]);
             }
         }
         let roots: BTreeSet<_> = sets.iter().map(|set| address(set.root.as_ref())).collect();
@@ -273,10 +273,10 @@ mod tests {
 
     #[test]
     fn a_set_that_holds_the_other_is_the_union() {
-        let large = made_of((0..2_000).chain([70_000]));
-        let small = made_of([3, 700]);
+        let large = set_of((0..2_000).chain([70_000]));
+        let small = set_of([3, 700]);
         for (mut set, other) in [(large.clone(), &small), (small.clone(), &large)] {
-            set.unite(other);
+            set.union_with(other);
             assert_eq!(address(set.root.as_ref()), address(large.root.as_ref()));
         }
     }

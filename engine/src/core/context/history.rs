@@ -1,4 +1,4 @@
-//! What two versions of a key have in common.
+//! The common history of two versions of a key.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -6,32 +6,32 @@ use std::sync::Arc;
 
 use super::version::{Version, VersionRef, address};
 
-/// What the histories of two versions of a key have in common.
+/// The versions that the histories of two versions of a key have in common.
 pub(super) struct CommonHistory {
     pub(super) is_all_of_ours: bool,
     pub(super) is_all_of_theirs: bool,
-    /// The common versions that no other common one hides.
+    /// The common versions that are not in the history of another common version.
     pub(super) last: Vec<VersionRef>,
 }
 
-/// A version on the way down, the highest first.
-struct Step<'a>(&'a VersionRef);
+/// A version in the queue of the search, ordered by height.
+struct ByHeight<'a>(&'a VersionRef);
 
-impl PartialEq for Step<'_> {
+impl PartialEq for ByHeight<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Step<'_> {}
+impl Eq for ByHeight<'_> {}
 
-impl PartialOrd for Step<'_> {
+impl PartialOrd for ByHeight<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Step<'_> {
+impl Ord for ByHeight<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.height.cmp(&other.0.height)
     }
@@ -42,27 +42,27 @@ const THEIRS: u8 = 2;
 const HIDDEN: u8 = 4;
 
 impl CommonHistory {
-    /// Walks down from both, the highest version first, and marks who can reach what. A version that both reach is
-    /// common; what lies below a common one is hidden by it. Where all that `ours` came from is known, the walk from
-    /// there is spared.
+    /// Walks down from both versions, the highest first, and marks what each can reach. A version that both reach is
+    /// common, and it hides everything below it. If `history` is given, it contains all versions that `ours` came from,
+    /// and the walk from `ours` is skipped.
     pub(super) fn of(ours: &VersionRef, theirs: &VersionRef, history: Option<&HashSet<usize>>) -> Self {
         let is_ours = |version: &VersionRef| history.is_some_and(|known| known.contains(&address(version)));
         let mut marks: HashMap<*const Version, u8> = HashMap::new();
-        let mut open = BinaryHeap::new();
+        let mut queue = BinaryHeap::new();
         let mut common = Self { is_all_of_ours: false, is_all_of_theirs: false, last: Vec::new() };
-        // How many versions wait that are not known to be hidden: when there are none, the rest is history.
+        // How many queued versions are not known to be hidden. The search ends when there are none.
         let mut visible = 0_usize;
         let starts = [(theirs, THEIRS), (ours, OURS)];
         for (version, mark) in starts.into_iter().take(if history.is_some() { 1 } else { 2 }) {
             let known = marks.entry(Arc::as_ptr(&version.0)).or_insert(0);
             if *known == 0 {
-                open.push(Step(version));
+                queue.push(ByHeight(version));
                 visible += 1;
             }
             *known |= mark;
         }
         while visible > 0 {
-            let Some(Step(version)) = open.pop() else { break };
+            let Some(ByHeight(version)) = queue.pop() else { break };
             let mut mark = marks.get(&Arc::as_ptr(&version.0)).copied().unwrap_or(0);
             if is_ours(version) {
                 mark |= OURS;
@@ -77,8 +77,9 @@ impl CommonHistory {
                 common.last.push(version.clone());
                 pass_on |= HIDDEN;
             }
-            // Everything else that waits is as low as the next one: what lies above that can only be reached from here.
-            let floor = open.peek().map_or(0, |next| next.0.height);
+            // No other queued version is higher than the next one, so versions above that can only be reached from
+            // here.
+            let floor = queue.peek().map_or(0, |next| next.0.height);
             let skip = version.skip.as_ref().filter(|skip| skip.height >= floor && history.is_none());
             for parent in skip.map_or(&version.parents[..], std::slice::from_ref) {
                 let known = marks.entry(Arc::as_ptr(&parent.0)).or_insert(0);
@@ -86,7 +87,7 @@ impl CommonHistory {
                 *known |= pass_on;
                 let is_visible = *known & HIDDEN == 0;
                 if new {
-                    open.push(Step(parent));
+                    queue.push(ByHeight(parent));
                 }
                 visible = visible + usize::from(is_visible && !was_visible) - usize::from(was_visible && !is_visible);
             }

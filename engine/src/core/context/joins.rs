@@ -1,61 +1,62 @@
-//! Joins: what several branches give together.
+//! Joins: combines the contexts of several branches.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::history::CommonHistory;
-use super::ledger::{Apart, Ledger, Scope, differing_apart};
+use super::ledger::{Ledger, OffChain, Scope, differing_off_chain};
 use super::version::{Side, Source, Version, VersionRef, address};
 use crate::core::event::{Key, Seq};
 use crate::core::json::Json;
 use crate::core::merge::three_way;
 
-/// Two branches wrote the same key, neither saw the other, and both values cannot be had.
+/// A conflict: two branches wrote the same key without seeing each other's write, and the values cannot be merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collision {
     /// The key.
     pub key: Key,
-    /// The writes that met, in ascending order.
+    /// The conflicting writes, in ascending order.
     pub writes: Vec<Seq>,
     /// The writes whose value was taken.
     pub taken: Vec<Seq>,
 }
 
-/// What a join gave.
+/// The result of a join.
 #[derive(Clone, Debug, Default)]
 pub struct Joined {
-    /// What is seen after it.
+    /// The joined scope.
     pub scope: Scope,
-    /// What collided, in the order of the keys.
+    /// The collisions, in key order.
     pub collisions: Vec<Collision>,
 }
 
-/// Joins branches, and remembers the merges that it made: two joins of the same versions give the same merge, so that a
+/// Joins branches, and caches the merges. Joins of the same two versions return the same merged version, so that a
 /// later join finds it in both histories.
 #[derive(Clone, Debug, Default)]
 pub struct Joins {
-    /// By the addresses of the two versions, which the merge keeps alive as its parents.
+    /// Merges by the addresses of the two versions, which each merge keeps alive as its parents.
     merges: HashMap<(usize, usize), VersionRef>,
 }
 
 impl Joins {
-    /// Joins what several branches see, in the order of the `dependencies` list.
+    /// Joins the scopes of several branches, in the order of the `dependencies` list.
     ///
-    /// Of keys that were only ever written by tasks that saw the writes before theirs, nothing has to be done but to
-    /// unite sets of commits; the others cost what the branches differ in.
+    /// Keys with only chain versions need no work beyond the union of the commits. For the others, the cost depends on
+    /// how much the branches differ.
     #[must_use]
     pub fn join(&mut self, ledger: &Ledger, branches: &[&Scope]) -> Joined {
         let Some((first, others)) = branches.split_first() else { return Joined::default() };
         let mut scope = (*first).clone();
-        let mut meetings = BTreeMap::new();
+        let mut merges = BTreeMap::new();
         for branch in others {
-            self.join_one_more(ledger, &mut scope, branch, &mut meetings);
+            self.join_branch(ledger, &mut scope, branch, &mut merges);
         }
-        // A key collides once, however many branches met; and not at all if a later one had seen the others.
-        let collisions = meetings.into_iter().filter_map(|(key, meetings): (Key, Meetings)| {
+        // Each key collides at most once, whatever the number of branches, and not at all if a later branch had seen
+        // the others.
+        let collisions = merges.into_iter().filter_map(|(key, merges): (Key, KeyMerges)| {
             let version = ledger.look(&scope, &key).filter(|version| matches!(version.source, Source::Merge { .. }))?;
-            Some(Collision { writes: version.writes(), taken: meetings.collided?.writes(), key })
+            Some(Collision { writes: version.writes(), taken: merges.collided?.writes(), key })
         });
         Joined { collisions: collisions.collect(), scope }
     }
@@ -63,43 +64,44 @@ impl Joins {
     /// Joins versions of one key, from the first branch to the last.
     #[must_use]
     pub fn join_versions(&mut self, versions: impl IntoIterator<Item = VersionRef>) -> Option<VersionRef> {
-        let mut meetings = Meetings::default();
-        versions.into_iter().reduce(
-            |ours, theirs| {
-                if ours == theirs { ours } else { meetings.add(self, &ours, &theirs) }
-            },
-        )
+        let mut merges = KeyMerges::default();
+        versions.into_iter().reduce(|ours, theirs| if ours == theirs { ours } else { merges.add(self, &ours, &theirs) })
     }
 
-    fn join_one_more(
+    fn join_branch(
         &mut self,
         ledger: &Ledger,
         ours: &mut Scope,
         theirs: &Scope,
-        meetings: &mut BTreeMap<Key, Meetings>,
+        merges: &mut BTreeMap<Key, KeyMerges>,
     ) {
-        let (mut apart, keys) = differing(ledger, ours, theirs);
+        let (mut off_chain, keys) = differing(ledger, ours, theirs);
         for key in keys {
             let joined = match (ledger.look(ours, &key), ledger.look(theirs, &key)) {
-                // A key that a branch does not have was written by none of its ancestors: nothing to merge.
+                // If one branch lacks the key, none of its ancestors wrote it, so there is nothing to merge.
                 (Some(only), None) | (None, Some(only)) => only.clone(),
                 (Some(left), Some(right)) if left == right => left.clone(),
-                (Some(left), Some(right)) => meetings.entry(key.clone()).or_default().add(self, left, right),
+                (Some(left), Some(right)) => merges.entry(key.clone()).or_default().add(self, left, right),
                 (None, None) => continue,
             };
-            apart.insert(key, joined);
+            off_chain.insert(key, joined);
         }
-        ours.apart = apart;
-        ours.commits.unite(&theirs.commits);
+        ours.off_chain = off_chain;
+        ours.commits.union_with(&theirs.commits);
     }
 
-    /// The version that both give together: the one that hides the other, or a merge against what both started from.
+    /// Returns the joined version: the one that hides the other, or a merge against their common base.
     fn merge(&mut self, ours: &VersionRef, theirs: &VersionRef) -> VersionRef {
-        self.merge_within(ours, theirs, None)
+        self.merge_with_history(ours, theirs, None)
     }
 
-    /// The same, where all that `ours` came from may be known.
-    fn merge_within(&mut self, ours: &VersionRef, theirs: &VersionRef, history: Option<&HashSet<usize>>) -> VersionRef {
+    /// Same as `merge`, with all versions that `ours` came from, if they are known.
+    fn merge_with_history(
+        &mut self,
+        ours: &VersionRef,
+        theirs: &VersionRef,
+        history: Option<&HashSet<usize>>,
+    ) -> VersionRef {
         let pair = (address(ours), address(theirs));
         if let Some(known) = self.merges.get(&pair) {
             return known.clone();
@@ -112,14 +114,16 @@ impl Joins {
             return theirs.clone();
         }
         let base =
-            if any_is_as_good_a_base(&common.last, ours, theirs) { common.last.pop() } else { self.base(common.last) };
+            if base_does_not_matter(&common.last, ours, theirs) { common.last.pop() } else { self.base(common.last) };
         let base = base.as_ref().and_then(|base| base.value.as_ref());
-        let merge = match Meeting::of(base, ours.value.as_ref(), theirs.value.as_ref()) {
-            Meeting::Ours => Version::merged(ours.value.clone(), ours.source.clone(), [ours, theirs], Some(Side::Ours)),
-            Meeting::Theirs => {
+        let merge = match Resolution::of(base, ours.value.as_ref(), theirs.value.as_ref()) {
+            Resolution::Ours => {
+                Version::merged(ours.value.clone(), ours.source.clone(), [ours, theirs], Some(Side::Ours))
+            }
+            Resolution::Theirs => {
                 Version::merged(theirs.value.clone(), theirs.source.clone(), [ours, theirs], Some(Side::Theirs))
             }
-            Meeting::Both { value, collision } => {
+            Resolution::Both { value, collision } => {
                 Version::merged(value, Source::Merge { collision }, [ours, theirs], None)
             }
         };
@@ -127,19 +131,21 @@ impl Joins {
         merge
     }
 
-    /// What both started from. Where several common versions did not see each other, they are merged, in the order of
+    /// Returns the common base. If several common versions did not see each other, they are merged in the order of
     /// their writers' names.
     fn base(&mut self, mut last: Vec<VersionRef>) -> Option<VersionRef> {
-        last.sort_by_cached_key(|version| version.order());
+        last.sort_by_cached_key(|version| version.sort_key());
         last.into_iter().reduce(|ours, theirs| self.merge(&ours, &theirs))
     }
 }
 
-/// Whether two versions give the same together whichever of these is their base, so that they need not be merged.
+/// Returns whether two versions merge to the same result with any of these as the base, so that the base need not be
+/// computed.
 ///
-/// Plain values that meet give one of them. So a base that is merged from plain values has the value of one of them: the
-/// one that they all have, if they do. And if neither side has any of them, nobody left the base as it was.
-fn any_is_as_good_a_base(last: &[VersionRef], ours: &VersionRef, theirs: &VersionRef) -> bool {
+/// A merge of plain values is always one of them. So the base has the value of one of these versions. It does not
+/// matter which if they all have the same value, or if neither side has any of their values, so that both changed the
+/// base.
+fn base_does_not_matter(last: &[VersionRef], ours: &VersionRef, theirs: &VersionRef) -> bool {
     if last.len() < 2 || !ours.plain || !theirs.plain {
         return false;
     }
@@ -149,26 +155,26 @@ fn any_is_as_good_a_base(last: &[VersionRef], ours: &VersionRef, theirs: &Versio
     values.iter().all(|value| !sides.contains(value)) || values.windows(2).all(|pair| pair[0] == pair[1])
 }
 
-/// How often a key has met in one join.
+/// The merges of one key within one join.
 #[derive(Default)]
-struct Meetings {
+struct KeyMerges {
     count: usize,
-    /// Once there were many: the addresses of all that the branches so far came from. The search for what the next one
-    /// has in common with them would otherwise look through all of them, for each of them.
+    /// After many merges: the addresses of all versions that the branches so far came from. Otherwise each further
+    /// merge would search all of them again for the common history.
     history: HashSet<usize>,
-    /// The branch that was taken when it last collided.
+    /// The branch whose value was taken in the last collision.
     collided: Option<VersionRef>,
 }
 
-impl Meetings {
+impl KeyMerges {
     fn add(&mut self, joins: &mut Joins, ours: &VersionRef, theirs: &VersionRef) -> VersionRef {
         self.count += 1;
-        let merged = if self.count < MANY {
+        let merged = if self.count < HISTORY_THRESHOLD {
             joins.merge(ours, theirs)
         } else {
-            self.note(ours);
-            let merged = joins.merge_within(ours, theirs, Some(&self.history));
-            self.note(&merged);
+            self.extend_history(ours);
+            let merged = joins.merge_with_history(ours, theirs, Some(&self.history));
+            self.extend_history(&merged);
             merged
         };
         if merged != *ours && merged != *theirs && merged.collided() {
@@ -177,8 +183,8 @@ impl Meetings {
         merged
     }
 
-    /// Adds a version and all that it came from.
-    fn note(&mut self, version: &VersionRef) {
+    /// Adds a version and its whole history.
+    fn extend_history(&mut self, version: &VersionRef) {
         let mut open = vec![version];
         while let Some(version) = open.pop() {
             if self.history.insert(address(version)) {
@@ -188,23 +194,23 @@ impl Meetings {
     }
 }
 
-/// From how many meetings of one key on its history is kept.
-const MANY: usize = 8;
+/// After this many merges of one key in a join, its history is kept.
+const HISTORY_THRESHOLD: usize = 8;
 
-/// What two values of a key give together.
-enum Meeting {
-    /// The later branch had left the base as it was.
+/// How two values of a key are resolved.
+enum Resolution {
+    /// The later branch did not change the base.
     Ours,
-    /// The earlier one had.
+    /// The earlier branch did not change the base.
     Theirs,
-    /// Both had changed it.
+    /// Both branches changed the base.
     Both { value: Option<Json>, collision: bool },
 }
 
-impl Meeting {
+impl Resolution {
     fn of(base: Option<&Json>, ours: Option<&Json>, theirs: Option<&Json>) -> Self {
         let is_erased = |json: Option<&Json>| json.is_some_and(Json::is_erased);
-        // Of two values that were erased, nobody knows whether they were the same.
+        // It is unknown whether two erased values were equal.
         if is_erased(base) || is_erased(ours) && theirs != base || is_erased(theirs) {
             return match ours == base && !is_erased(base) {
                 true => Self::Theirs,
@@ -214,7 +220,7 @@ impl Meeting {
                 },
             };
         }
-        // Most often the texts tell.
+        // Comparing the texts is usually enough.
         if theirs == base {
             return Self::Ours;
         }
@@ -226,7 +232,7 @@ impl Meeting {
             None => Some(None),
         };
         let (Some(start), Some(left), Some(right)) = (parse(base), parse(ours), parse(theirs)) else {
-            // Too deep to be looked into: it is taken whole.
+            // Nested too deep to parse: take it as a whole.
             return Self::Both { value: theirs.cloned(), collision: ours != theirs };
         };
         if right == start {
@@ -236,7 +242,7 @@ impl Meeting {
             return Self::Theirs;
         }
         let merged = three_way(start.as_ref(), left.as_ref(), right.as_ref());
-        // What is taken whole keeps its text.
+        // A value that is taken as a whole keeps its original text.
         let value = if merged.value == right {
             theirs.cloned()
         } else if merged.value == left {
@@ -248,32 +254,33 @@ impl Meeting {
     }
 }
 
-/// From how many times fewer keys on it is cheaper to look each one up than to walk along both maps.
-const MUCH_SMALLER: usize = 8;
+/// With this many times fewer keys in one map, looking each one up is cheaper than comparing both maps.
+const LOOKUP_FACTOR: usize = 8;
 
-/// The keys of which two scopes may give another version together than the one that is apart in the map returned here.
+/// Returns the off-chain versions of one scope, and the keys for which the join of both scopes may have another
+/// version.
 ///
-/// A version that is apart in both scopes has seen all of the chain that either sees. One that is apart in one scope only
-/// may not have seen what the other one sees of the chain.
-fn differing(ledger: &Ledger, ours: &Scope, theirs: &Scope) -> (Apart, Vec<Key>) {
-    let (small, large) = if ours.apart.len() <= theirs.apart.len() { (ours, theirs) } else { (theirs, ours) };
-    if small.apart.len().saturating_mul(MUCH_SMALLER) < large.apart.len() {
-        let limit = large.apart.len() / MUCH_SMALLER;
-        let news = small.commits.beyond(&large.commits, limit);
+/// A version that is off-chain in both scopes is based on everything that either sees of the chain. A version that is
+/// off-chain in only one scope may not be based on what the other one sees of the chain.
+fn differing(ledger: &Ledger, ours: &Scope, theirs: &Scope) -> (OffChain, Vec<Key>) {
+    let (small, large) = if ours.off_chain.len() <= theirs.off_chain.len() { (ours, theirs) } else { (theirs, ours) };
+    if small.off_chain.len().saturating_mul(LOOKUP_FACTOR) < large.off_chain.len() {
+        let limit = large.off_chain.len() / LOOKUP_FACTOR;
+        let news = small.commits.difference(&large.commits, limit);
         if news.len() < limit {
-            let news = news.into_iter().flat_map(|commit| ledger.chained_by(commit)).map(|(key, _)| key);
-            let mut keys: Vec<Key> = news.filter(|key| large.apart.contains_key(*key)).cloned().collect();
+            let news = news.into_iter().flat_map(|commit| ledger.chain_writes(commit)).map(|(key, _)| key);
+            let mut keys: Vec<Key> = news.filter(|key| large.off_chain.contains_key(*key)).cloned().collect();
             keys.extend(
                 small
-                    .apart
+                    .off_chain
                     .iter()
-                    .filter(|(key, version)| large.apart.get(*key) != Some(version))
+                    .filter(|(key, version)| large.off_chain.get(*key) != Some(version))
                     .map(|(key, _)| key.clone()),
             );
             keys.sort_unstable();
             keys.dedup();
-            return (large.apart.clone(), keys);
+            return (large.off_chain.clone(), keys);
         }
     }
-    (ours.apart.clone(), differing_apart(&ours.apart, &theirs.apart))
+    (ours.off_chain.clone(), differing_off_chain(&ours.off_chain, &theirs.off_chain))
 }

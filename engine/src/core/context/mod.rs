@@ -1,22 +1,22 @@
-//! The context: which value of a key a task sees, and why.
+//! The context: which value of each key a task sees, and why.
 //!
-//! Every value that a task could see is a [`Version`], and versions of one key form a graph: a write points to the
-//! version that its writer could see, a merge to the versions that met at a join. Which write hides which, and the base
-//! of a merge, are questions to that graph; nothing in it depends on when anything ran.
+//! Every value of a key is a [`Version`], and the versions of one key form a graph: a write points to the version that
+//! its writer saw, a merge to the versions that it joined. This graph determines which write hides which, and the base
+//! of a merge. It does not depend on when anything ran.
 //!
-//! A context with a hundred thousand keys is not a map of its own for each task. What took effect stands once, in the
-//! [`Ledger`] of the execution, and a task has a [`Scope`]: which part of that it sees. Three things make it cheap:
+//! Tasks do not copy the context, which may have hundreds of thousands of keys. The [`Ledger`] of the execution stores
+//! all effective writes once, and the [`Scope`] of a task selects the part that it sees. Three ideas make this cheap:
 //!
-//! - What a task wrote takes effect as one **commit**, when it completes. A scope is a set of commits, those of the task's
-//!   ancestors, and a join unites sets. `commit_set.rs` says what that costs.
-//! - Most keys have a **chain**: each write was made by a task that saw the one before it. A task sees a chain up to some
-//!   version, the last one whose commit is in its scope, and where branches meet, the longer part is what they give
-//!   together. No join has to look at such a key.
-//! - A version that is on no chain, because its writer did not see all that the chain had, or because it is a merge, is
-//!   **apart**: the scopes that see it name it. Those few keys are joined one by one.
+//! - The writes of a task take effect as one **commit** when it completes. A scope is the set of the ancestors'
+//!   commits, and a join is a union of sets. `commit_set.rs` explains the cost.
+//! - Most keys have a **chain** of versions: each write was made by a task that saw the previous one. A task sees a
+//!   chain up to the last version whose commit is in its scope. The join of two branches sees the longer part, so it
+//!   does not have to look at such a key.
+//! - A version is **off-chain** if its writer did not see the whole chain, or if it is a merge. Scopes that see such a
+//!   version list it explicitly, and joins merge these few keys one by one.
 //!
-//! Which of two writes that did not see each other went on with the chain is the one that took effect first. That changes
-//! how they are kept, and never what is seen: a version is found in either place, and merges go by versions alone.
+//! Of two writes that did not see each other, the one that takes effect first extends the chain. This affects only
+//! where they are stored, never what is visible: lookups search both places, and merges only consider versions.
 
 mod commit_set;
 mod history;
@@ -35,7 +35,7 @@ pub use joins::{Collision, Joined, Joins};
 pub use ledger::{Ledger, Scope};
 pub use version::{Source, Version, VersionRef};
 
-/// What somebody sees: the visible version of each key.
+/// A context: the visible version of each key.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     ledger: Arc<Ledger>,
@@ -43,61 +43,61 @@ pub struct Context {
 }
 
 impl Context {
-    /// What is seen of a ledger in a scope.
+    /// Creates the context of what a scope sees of a ledger.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, scope: Scope) -> Self {
         Self { ledger, scope }
     }
 
-    /// The visible version of a key.
+    /// Returns the visible version of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&VersionRef> {
         self.ledger.look(&self.scope, key)
     }
 
-    /// All of it, in the order of the keys. Removed values are in it.
+    /// Returns all visible versions in key order, including removals.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &VersionRef)> {
         self.ledger.visible(&self.scope).into_iter()
     }
 
-    /// The keys that may have another version in another context of the same execution; each key once.
+    /// Returns the keys whose version may differ in another context of the same execution, each once.
     #[must_use]
     pub fn differing(&self, other: &Self) -> Vec<Key> {
-        // Whatever one of them sees is in the ledger that has more.
+        // The larger ledger contains everything that either context sees.
         let ledger = if self.ledger.commits() < other.ledger.commits() { &other.ledger } else { &self.ledger };
         ledger.differing(&self.scope, &other.scope)
     }
 }
 
 impl FromIterator<(Key, VersionRef)> for Context {
-    /// A context of no execution.
+    /// Creates a context that belongs to no execution.
     fn from_iter<I: IntoIterator<Item = (Key, VersionRef)>>(versions: I) -> Self {
         Self::new(Arc::default(), versions.into_iter().collect())
     }
 }
 
-/// What an attempt can see: what its ancestry gives, and behind it the latest writes of everybody else.
+/// What an attempt can see: the declared context, and as a fallback the latest writes of all other tasks.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// What the input and the task's ancestors wrote.
     pub declared: Context,
-    /// What had taken effect at the attempt's start, whoever wrote it: see [`Ledger::latest`].
+    /// The ledger at the attempt's start, for undeclared reads: see [`Ledger::latest`].
     pub latest: Arc<Ledger>,
 }
 
-/// What a look at one key found.
+/// The result of looking up one key.
 #[derive(Clone, Debug)]
 pub enum Sight {
-    /// A value that the task's ancestry gives.
+    /// A value of the input or an ancestor.
     Declared(VersionRef),
-    /// A value that is only there because somebody else happened to be faster.
+    /// A value of a task that is not an ancestor: seeing it depends on timing.
     Undeclared(VersionRef),
     /// No value.
     Nothing,
 }
 
 impl View {
-    /// Looks at a key.
+    /// Looks up a key.
     #[must_use]
     pub fn look(&self, key: &str) -> Sight {
         match self.declared.get(key) {
@@ -111,19 +111,19 @@ impl View {
     }
 }
 
-/// The keys and values of a context that are there.
+/// Returns the keys that have a value, with their values.
 pub fn values(context: &Context) -> impl Iterator<Item = (&Key, &Json)> {
     context.iter().filter_map(|(key, version)| version.value().map(|value| (key, value)))
 }
 
-/// SHA-256 over a context: each key and value, in the order of the keys, with their lengths (8 bytes, big-endian)
-/// before them.
+/// Returns the SHA-256 of a context: each key and value in key order, each preceded by its length (8 bytes,
+/// big-endian).
 #[must_use]
 pub fn digest(context: &Context) -> [u8; 32] {
     digest_of(values(context))
 }
 
-/// As [`digest`], over keys and values that come in the order of the keys.
+/// Same as [`digest`], for keys and values in key order.
 pub(super) fn digest_of<'a>(context: impl IntoIterator<Item = (&'a Key, &'a Json)>) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for (key, value) in context {

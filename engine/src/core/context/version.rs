@@ -1,4 +1,4 @@
-//! Versions: the values that a key had, each with what it came from.
+//! Versions: the values of a key over time, each with its history.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,28 +7,27 @@ use super::commit_set::CommitSet;
 use crate::core::event::{Seen, Seq, TaskId};
 use crate::core::json::Json;
 
-/// One value of a key, with what it came from.
+/// One value of a key, with its history.
 #[derive(Debug)]
 pub struct Version {
     pub(super) value: Option<Json>,
     pub(super) source: Source,
     pub(super) parents: Parents,
-    /// Of a merge of which one side had left the base as it was: the parent whose value and source these are. The other
-    /// one belongs to its history all the same, so that a later join knows that it was seen.
+    /// In a merge where one side did not change the base: the parent whose value and source were taken. The other
+    /// parent still belongs to the history, so that a later join knows that it was seen.
     taken: Option<Side>,
-    /// Of a version on the chain of its key: the commit that it took effect with.
+    /// For a version on the chain of its key: its commit.
     commit: usize,
-    /// Whether neither it nor anything that it came from is a list, an object, or erased.
+    /// Whether neither the value nor any value in its history is a list, an object, or erased.
     pub(super) plain: bool,
-    /// The longest way down to a first write: parents are lower, whatever the schedule was.
+    /// The length of the longest path to a first write. Parents are always lower, whatever the schedule was.
     pub(super) height: u32,
-    /// Over a stretch of writes that each hid the one before: some way down it, so that a walk takes as many steps as
-    /// the logarithm of its length.
+    /// A skip pointer along a run of writes that each hid the previous one, so that a walk takes logarithmic time.
     pub(super) skip: Option<VersionRef>,
 }
 
-/// The versions that one was written over or merged from. There is a version for each write of an execution, so they take
-/// no memory of their own but where there are two.
+/// The versions that a version was written over or merged from. Stored inline unless there are two, because every write
+/// of an execution has a version.
 #[derive(Debug, Default)]
 pub(super) enum Parents {
     #[default]
@@ -63,17 +62,17 @@ pub enum Source {
     Write {
         /// The event.
         seq: Seq,
-        /// Who wrote; `None` is the input.
+        /// The task that wrote; `None` for the input.
         writer: Option<TaskId>,
     },
     /// A merge at a join.
     Merge {
-        /// Whether both branches had changed what cannot be had together.
+        /// Whether the branches made conflicting changes.
         collision: bool,
     },
 }
 
-/// A shared version. Two are equal if they are the same one.
+/// A shared version. Equality is identity.
 #[derive(Clone, Debug)]
 pub struct VersionRef(pub(super) Arc<Version>);
 
@@ -94,13 +93,13 @@ impl std::ops::Deref for VersionRef {
 }
 
 impl Version {
-    /// A version that a write made over the one that its writer could see.
+    /// Creates the version of a write over the version that its writer saw.
     #[must_use]
     pub fn written(value: Option<Json>, seq: Seq, writer: Option<TaskId>, over: Option<VersionRef>) -> VersionRef {
         Self::in_commit(0, value, seq, writer, over)
     }
 
-    /// The same, and it took effect with this commit.
+    /// Creates the version of a write that belongs to a commit.
     pub(super) fn in_commit(
         commit: usize,
         value: Option<Json>,
@@ -109,10 +108,10 @@ impl Version {
         over: Option<VersionRef>,
     ) -> VersionRef {
         let parents = over.map_or(Parents::None, Parents::One);
-        Self::make(commit, value, Source::Write { seq, writer }, parents, None)
+        Self::build(commit, value, Source::Write { seq, writer }, parents, None)
     }
 
-    /// A version that two others gave together, or one of them if it is to be `taken`.
+    /// Creates a merge of two versions; `taken` names the one whose value was taken unchanged, if any.
     pub(super) fn merged(
         value: Option<Json>,
         source: Source,
@@ -120,38 +119,38 @@ impl Version {
         taken: Option<Side>,
     ) -> VersionRef {
         let parents = Parents::Two(Box::new([ours.clone(), theirs.clone()]));
-        Self::make(0, value, source, parents, taken)
+        Self::build(0, value, source, parents, taken)
     }
 
-    fn make(commit: usize, value: Option<Json>, source: Source, parents: Parents, taken: Option<Side>) -> VersionRef {
+    fn build(commit: usize, value: Option<Json>, source: Source, parents: Parents, taken: Option<Side>) -> VersionRef {
         let height = parents.iter().map(|parent| parent.height + 1).max().unwrap_or(0);
         let plain = value.as_ref().is_none_or(is_plain) && parents.iter().all(|parent| parent.plain);
         let skip = match &parents {
-            Parents::One(only) => Some(only.skip_from_child().clone()),
+            Parents::One(only) => Some(only.skip_for_child().clone()),
             Parents::None | Parents::Two(_) => None,
         };
         VersionRef(Arc::new(Self { value, source, parents, taken, commit, plain, height, skip }))
     }
 
-    /// The value, `None` if it was removed; [`Json::erased`] if it was erased, or follows from one that was.
+    /// Returns the value; `None` if it was removed, [`Json::erased`] if it was erased or merged from an erased value.
     #[must_use]
     pub fn value(&self) -> Option<&Json> {
         self.value.as_ref()
     }
 
-    /// Where it came from.
+    /// Returns the source of the value.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// What it was written over, or merged from.
+    /// Returns the versions that it was written over or merged from.
     #[must_use]
     pub fn parents(&self) -> &[VersionRef] {
         &self.parents
     }
 
-    /// The writes that its value consists of, in ascending order: itself, or what was merged.
+    /// Returns the writes that its value consists of, in ascending order: a single write, or those that were merged.
     #[must_use]
     pub fn writes(&self) -> Vec<Seq> {
         let mut writes: Vec<Seq> = self.contributions().into_iter().map(|(seq, _)| seq).collect();
@@ -159,17 +158,17 @@ impl Version {
         writes
     }
 
-    /// What orders versions that did not see each other: the first writer by name of those that its value consists of
-    /// (`None` is the input), then all of them from the first branch to the last.
-    pub(super) fn order(&self) -> (Option<TaskId>, Vec<Option<TaskId>>) {
+    /// Returns the key that orders versions that did not see each other: the first by name of the writers of its value
+    /// (`None` is the input), then all writers from the first branch to the last.
+    pub(super) fn sort_key(&self) -> (Option<TaskId>, Vec<Option<TaskId>>) {
         let mut known = HashSet::new();
         let writers = self.contributions().into_iter().map(|(_, writer)| writer);
         let writers: Vec<Option<TaskId>> = writers.filter(|writer| known.insert(writer.clone())).collect();
         (writers.iter().min().cloned().flatten(), writers)
     }
 
-    /// The writes that its value consists of, from the first branch to the last, each once: it may have come by two ways, as a version of
-    /// its own on each.
+    /// Returns the writes that its value consists of, from the first branch to the last. Each appears once, although it
+    /// may occur on several paths, with a separate version on each.
     fn contributions(&self) -> Vec<(Seq, Option<TaskId>)> {
         let mut writes = Vec::new();
         let (mut seen, mut known) = (HashSet::new(), HashSet::new());
@@ -196,12 +195,12 @@ impl Version {
         writes
     }
 
-    /// Whether it is a merge of what could not be had together.
+    /// Returns whether it is a merge with conflicting changes.
     pub(super) fn collided(&self) -> bool {
         self.taken.is_none() && matches!(self.source, Source::Merge { collision: true })
     }
 
-    /// What the log says of a read that saw it.
+    /// Returns what the log records for a read that saw this version.
     #[must_use]
     pub fn seen(&self) -> Seen {
         match self.source {
@@ -212,8 +211,9 @@ impl Version {
 }
 
 impl Version {
-    /// Lets go of what it came from, but for the versions that only it had: those are to be let go next.
-    fn let_go(&mut self, next: &mut Vec<Self>) {
+    /// Drops the references to its history. Versions that nothing else refers to are moved to `next`, to be dropped by
+    /// the caller.
+    fn release(&mut self, next: &mut Vec<Self>) {
         let mut drop = |version: VersionRef| next.extend(Arc::into_inner(version.0));
         self.skip.take().into_iter().for_each(&mut drop);
         match std::mem::take(&mut self.parents) {
@@ -225,10 +225,10 @@ impl Version {
 }
 
 impl VersionRef {
-    /// Of the chain that ends here, the last version whose commit is among these.
+    /// Returns the last version of the chain that ends here whose commit is among `commits`.
     ///
-    /// Whoever sees a version of a chain sees those below it: what is seen is everything up to some height. So where one
-    /// is not seen, none above it is, and the way down goes in the strides of the logarithm of its length.
+    /// A scope that sees a version of a chain also sees those below it. So if a version is not visible, none above it
+    /// is, and skip pointers find the highest visible one in logarithmic time.
     pub(super) fn last_in(&self, commits: &CommitSet) -> Option<&Self> {
         let mut version = self;
         while !commits.contains(version.commit) {
@@ -238,9 +238,9 @@ impl VersionRef {
         Some(version)
     }
 
-    /// Where the only child of a version may skip to: stretches double where two of the same length meet, as in a
+    /// Returns the skip pointer for a child of this version. Two skips of equal length combine into one, as in a
     /// skew-binary number.
-    fn skip_from_child(&self) -> &Self {
+    fn skip_for_child(&self) -> &Self {
         match self.skip.as_ref().and_then(|near| Some((near, near.skip.as_ref()?))) {
             Some((near, far)) if self.height - near.height == near.height - far.height => far,
             _ => self,
@@ -249,17 +249,17 @@ impl VersionRef {
 }
 
 impl Drop for Version {
-    /// A key that was overwritten a hundred thousand times in a row must not take as many stack frames to let go.
+    /// Drops the history in a loop: recursion would overflow the stack for a key that was overwritten very often.
     fn drop(&mut self) {
         let mut open = Vec::new();
-        self.let_go(&mut open);
+        self.release(&mut open);
         while let Some(mut alone) = open.pop() {
-            alone.let_go(&mut open);
+            alone.release(&mut open);
         }
     }
 }
 
-/// Whether a value is taken whole wherever it meets another one.
+/// Returns whether a merge always takes the value as a whole: it is neither erased, a list nor an object.
 fn is_plain(value: &Json) -> bool {
     !value.is_erased() && !value.as_str().trim_start().starts_with(['[', '{'])
 }
@@ -272,8 +272,8 @@ pub(super) fn address(version: &VersionRef) -> usize {
 mod tests {
     use super::*;
 
-    /// A list was merged whose one branch had removed it, and that removal came by two ways. A property test found, once in many
-    /// hundred runs, that it was named twice among the writes that the value consists of.
+    /// One branch had removed a list, and the removal reached the merge on two paths. It was listed twice among the
+    /// writes that the value consists of. Found by a property test, once in many hundred runs.
     #[test]
     fn a_write_that_came_by_two_ways_is_named_once() {
         let appended = Version::written(None, 3, None, None);

@@ -1,4 +1,4 @@
-//! The edges of a graph in both directions, as they follow from a definition.
+//! The edges of a graph in both directions, derived from a definition.
 
 use std::collections::HashMap;
 
@@ -6,39 +6,40 @@ use super::super::definition::{Condition, Definition, TriggerRule};
 use super::super::event::TaskId;
 use super::{Problem, TaskIndex, nearest};
 
-/// A list of tasks for each task, all in one piece of memory: a graph has hundreds of thousands of such lists, most of
-/// them of one task.
+/// One list of tasks per task, all in one allocation: large graphs have hundreds of thousands of such lists, most of
+/// them with a single entry.
 #[derive(Debug)]
-pub(super) struct Lists {
+pub(super) struct TaskLists {
     items: Vec<TaskIndex>,
-    /// Where each list ends, and the next one begins.
+    /// The end of each list in `items`, where the next one begins.
     ends: Vec<usize>,
 }
 
-impl Lists {
+impl TaskLists {
     fn with_capacity(count: usize) -> Self {
         Self { items: Vec::with_capacity(count), ends: Vec::with_capacity(count) }
     }
 
-    /// Ends the list of the next task.
-    fn end(&mut self) {
+    /// Ends the list of the current task.
+    fn finish_list(&mut self) {
         self.ends.push(self.items.len());
     }
 
-    /// The list of a task.
+    /// Returns the list of a task.
     pub(super) fn of(&self, task: TaskIndex) -> &[TaskIndex] {
         let start = task.at().checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.items[start..self.ends[task.at()]]
     }
 
-    /// The list of each task, in the order of the tasks.
-    pub(super) fn each(&self) -> impl Iterator<Item = (TaskIndex, &[TaskIndex])> {
+    /// Returns every task with its list.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskIndex, &[TaskIndex])> {
         (0_u32..).map(TaskIndex).take(self.ends.len()).map(|task| (task, self.of(task)))
     }
 
-    /// For each task, in whose lists it is, in the order of the tasks.
-    fn turned(&self) -> Self {
-        // How many there are of each, then where the list of each begins; where it is filled up to; and where it ends.
+    /// Returns the reverse edges: for each task, the tasks whose lists contain it, in order.
+    fn reversed(&self) -> Self {
+        // A counting sort: `ends` first holds the size of each list, then its start, and grows to its end as it is
+        // filled.
         let mut ends = vec![0; self.ends.len()];
         for item in &self.items {
             ends[item.at()] += 1;
@@ -48,7 +49,7 @@ impl Lists {
             start += std::mem::replace(end, start);
         }
         let mut items = vec![TaskIndex(0); self.items.len()];
-        for (task, list) in self.each() {
+        for (task, list) in self.iter() {
             for item in list {
                 let end = &mut ends[item.at()];
                 items[*end] = task;
@@ -59,23 +60,28 @@ impl Lists {
     }
 }
 
-/// Who waits for whom.
+/// The edges of a graph.
 #[derive(Debug)]
 pub(super) struct Edges {
-    /// What each task's context is joined from, in the order of its `dependencies`.
-    pub(super) dependencies: Lists,
-    /// What has to be settled before each task's rule is asked: its dependencies, and the tasks that its conditions name.
-    pub(super) upstream: Lists,
-    /// The other direction of `upstream`, in the order of the definition.
-    pub(super) downstream: Lists,
+    /// The dependencies of each task, in the order in which its context joins them.
+    pub(super) dependencies: TaskLists,
+    /// The tasks that must be settled before each task's rule is evaluated: its dependencies, and the tasks that its
+    /// conditions name.
+    pub(super) upstream: TaskLists,
+    /// The reverse of `upstream`, in definition order.
+    pub(super) downstream: TaskLists,
 }
 
 impl Edges {
-    pub(super) fn of(definition: &Definition, index: &HashMap<TaskId, TaskIndex>, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn from_definition(
+        definition: &Definition,
+        index: &HashMap<TaskId, TaskIndex>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let count = definition.tasks.len();
-        let (mut dependencies, mut upstream) = (Lists::with_capacity(count), Lists::with_capacity(count));
-        // Which task last had a task upstream: so each is in a list once.
-        let mut last_above: Vec<Option<TaskIndex>> = vec![None; count];
+        let (mut dependencies, mut upstream) = (TaskLists::with_capacity(count), TaskLists::with_capacity(count));
+        // For each task, the last task that has it upstream. This removes duplicates from the lists.
+        let mut last_downstream: Vec<Option<TaskIndex>> = vec![None; count];
         for (at, task) in (0_u32..).map(TaskIndex).zip(&definition.tasks) {
             let mut find = |name: &TaskId, may_repeat: bool| {
                 let found = index.get(name).copied();
@@ -83,7 +89,7 @@ impl Edges {
                     let nearest = nearest(name, index.keys().map(|key| &**key)).map(Into::into);
                     problems.push(Problem::Missing { task: task.id.clone(), missing: name.clone(), nearest });
                 }
-                let new = found.filter(|up| last_above[up.at()].replace(at) != Some(at));
+                let new = found.filter(|up| last_downstream[up.at()].replace(at) != Some(at));
                 if found.is_some() && new.is_none() && !may_repeat {
                     problems.push(Problem::Repeated { task: task.id.clone(), dependency: name.clone() });
                 }
@@ -93,16 +99,16 @@ impl Edges {
             dependencies.items.extend(task.dependencies.iter().filter_map(|name| find(name, false)));
             upstream.items.extend_from_slice(&dependencies.items[first..]);
             match &task.rule {
-                TriggerRule::When(condition) if condition.is_bounded() => {
-                    upstream.items.extend(named(condition).into_iter().filter_map(|name| find(name, true)));
+                TriggerRule::When(condition) if condition.fits_depth_limit() => {
+                    upstream.items.extend(referenced_tasks(condition).into_iter().filter_map(|name| find(name, true)));
                 }
                 TriggerRule::When(_) => problems.push(Problem::TooDeep { task: task.id.clone() }),
                 _ => {}
             }
-            dependencies.end();
-            upstream.end();
+            dependencies.finish_list();
+            upstream.finish_list();
         }
-        let downstream = upstream.turned();
+        let downstream = upstream.reversed();
         Self { dependencies, upstream, downstream }
     }
 
@@ -113,11 +119,11 @@ impl Edges {
     }
 }
 
-/// The tasks that a condition names, in its order.
-fn named(condition: &Condition) -> Vec<&TaskId> {
+/// Returns the tasks that a condition names, in order.
+fn referenced_tasks(condition: &Condition) -> Vec<&TaskId> {
     match condition {
         Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
-            parts.iter().flat_map(named).collect()
+            parts.iter().flat_map(referenced_tasks).collect()
         }
         Condition::TaskSuccess(task) | Condition::TaskFailed(task) | Condition::TaskSkipped(task) => vec![task],
         Condition::Always | Condition::ContextValue { .. } => Vec::new(),

@@ -1,4 +1,4 @@
-//! Decisions: what a command makes of a schedule.
+//! Decisions: turns commands to a schedule into events.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::core::event::{ExecutionId, Request};
 use crate::core::label::ScheduleLabel;
 use crate::core::time::Timestamp;
 
-/// Knows when an expression is met.
+/// Computes the fire times of a cron expression.
 pub trait Calendar {
-    /// The first time after `time` that it fires for, `None` if there is none.
+    /// Returns the first fire time after `time`; `None` if there is none.
     fn next_after(&self, time: Timestamp) -> Option<Timestamp>;
 }
 
@@ -25,43 +25,43 @@ impl<F: Fn(Timestamp) -> Option<Timestamp>> Calendar for F {
     }
 }
 
-/// What is asked of a schedule.
+/// A command to a schedule.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Have another expression and time zone; the calendar is theirs.
+    /// Change the expression and the time zone. The calendar must belong to the new ones.
     Update {
         /// The expression.
         expression: Arc<str>,
         /// The time zone.
         timezone: Arc<str>,
     },
-    /// Fire again. Nothing happens if it does.
+    /// Start to fire again. Has no effect if it is enabled.
     Enable(Request),
-    /// Fire no more. Nothing happens if it does not.
+    /// Stop firing. Has no effect if it is disabled.
     Disable(Request),
-    /// Fire no more, for ever.
+    /// Stop firing for good.
     Delete(Request),
-    /// Fire for what is due by now, and skip what is not to be caught up with.
+    /// Fire for the times that are due, and skip those beyond the catch-up limit.
     Fire(CatchupLimits),
-    /// Skip what is due by now: the schedule is about to be changed, and cannot fire.
+    /// Skip the times that are due, because the schedule is about to be changed and cannot fire.
     Skip,
 }
 
-/// How much of what is due is fired for.
+/// How many of the due times to fire for.
 #[derive(Clone, Copy, Debug)]
 pub struct CatchupLimits {
-    /// Whether somebody was there when the first of it became due: it is only late then, and fires in any case.
+    /// Whether an engine was running when the first of them became due. Then it is only late, and fires in any case.
     pub attended: bool,
-    /// How many missed fires are caught up with at most, where the schedule is to catch up.
+    /// The maximum number of missed fires to catch up on, for [`Catchup::RunAll`].
     pub limit: u32,
 }
 
-/// What a command makes: events to append, and executions to start in the same batch.
+/// The result of a command: events to append, and executions to start in the same batch.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
     /// The events, already folded.
     pub events: Vec<Recorded>,
-    /// The executions, in the order of their times.
+    /// The executions to start, in the order of their times.
     pub fires: Vec<Fire>,
 }
 
@@ -70,17 +70,17 @@ pub struct Decision {
 pub struct Fire {
     /// Its id.
     pub execution: ExecutionId,
-    /// The time that is fired for.
+    /// The time that it is scheduled for.
     pub scheduled: Timestamp,
 }
 
-/// A command that the schedule cannot take. Nothing was changed.
+/// Why a command was rejected. The state is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// It was deleted.
     #[error("the schedule was deleted")]
     Deleted,
-    /// The state is not one for it.
+    /// The current state does not allow the command.
     #[error("{0}")]
     Impossible(String),
 }
@@ -91,8 +91,8 @@ impl From<IllegalEvent> for Rejection {
     }
 }
 
-/// The execution of a fire. It follows from the schedule and the time, so that no fire can ever start two: a UUIDv7 of
-/// that time, whose other bits are a hash of both.
+/// Returns the id of the execution that a fire starts: a UUIDv7 of the scheduled time whose other bits are a hash of
+/// the schedule and that time. Being deterministic, it ensures that a fire cannot start two executions.
 #[must_use]
 pub fn execution_of_fire(schedule: ScheduleId, scheduled: Timestamp) -> ExecutionId {
     let hash = sha256(&[schedule.0.as_slice(), &scheduled.0.to_be_bytes()].concat());
@@ -105,11 +105,10 @@ pub fn execution_of_fire(schedule: ScheduleId, scheduled: Timestamp) -> Executio
     ExecutionId(id)
 }
 
-/// Begins a schedule. When it fires first follows from `now` and the calendar; what `created` says of that is not looked
-/// at.
+/// Creates a schedule. The calendar and `now` determine the first fire time; `created.next` is ignored.
 ///
 /// # Errors
-/// [`Rejection::Impossible`] if it would never fire.
+/// [`Rejection::Impossible`] if the schedule would never fire.
 pub fn create(
     id: ScheduleId,
     created: ScheduleCreated,
@@ -118,17 +117,17 @@ pub fn create(
 ) -> Result<(Schedule, Decision), Rejection> {
     let next = calendar.next_after(now);
     if next.is_none() {
-        return Err(never(&created.expression, &created.timezone));
+        return Err(never_fires(&created.expression, &created.timezone));
     }
     let recorded = Recorded { seq: 0, time: now, event: ScheduleEvent::Created(ScheduleCreated { next, ..created }) };
     let state = fold(None, id, &recorded)?;
     Ok((state, Decision { events: vec![recorded], fires: Vec::new() }))
 }
 
-/// Decides on a command, and folds what it decides.
+/// Decides on a command, and folds the resulting events into the state.
 ///
 /// # Errors
-/// [`Rejection`]; the state is as it was.
+/// [`Rejection`]; the state is unchanged.
 pub fn decide(
     state: &mut Schedule,
     command: Command,
@@ -138,19 +137,19 @@ pub fn decide(
     if state.is_deleted() {
         return Err(Rejection::Deleted);
     }
-    // Schedules go by the clock on the wall, which may be behind the last event.
+    // Schedules use the wall clock, which may be behind the time of the last event.
     let time = now.max(state.last());
     let mut decider = Decider { state, calendar, now, time, decision: Decision::default() };
-    decider.take(command)?;
+    decider.handle(command)?;
     Ok(decider.decision)
 }
 
 struct Decider<'a> {
     state: &'a mut Schedule,
     calendar: &'a dyn Calendar,
-    /// What is due by then is due.
+    /// The wall clock, which decides what is due.
     now: Timestamp,
-    /// When it is decided.
+    /// The time of the new events.
     time: Timestamp,
     decision: Decision,
 }
@@ -163,15 +162,15 @@ impl Decider<'_> {
         Ok(())
     }
 
-    fn take(&mut self, command: Command) -> Result<(), Rejection> {
+    fn handle(&mut self, command: Command) -> Result<(), Rejection> {
         match command {
             Command::Update { expression, timezone } => {
                 let is_same = expression == *self.state.expression() && timezone == *self.state.timezone();
-                // What is due stays due, where nothing changes.
+                // If nothing changes, a time that is due stays due.
                 let due = self.state.next().filter(|due| is_same && *due <= self.now);
                 let next = due.or_else(|| self.calendar.next_after(self.now));
                 if next.is_none() {
-                    return Err(never(&expression, &timezone));
+                    return Err(never_fires(&expression, &timezone));
                 }
                 self.emit(ScheduleEvent::Updated(ScheduleUpdated { expression, timezone, next }))
             }
@@ -207,7 +206,7 @@ impl Decider<'_> {
         })
     }
 
-    /// Skips what is due by now, if anything is.
+    /// Skips all times that are due, if any.
     fn skip(&mut self, why: SkipCause) -> Result<(), Rejection> {
         let Some(first) = self.state.next().filter(|due| *due <= self.now) else { return Ok(()) };
         let next = self.calendar.next_after(self.now);
@@ -215,11 +214,11 @@ impl Decider<'_> {
     }
 }
 
-fn never(expression: &str, timezone: &str) -> Rejection {
-    Rejection::Impossible(format!("'{expression}' in {timezone} never comes"))
+fn never_fires(expression: &str, timezone: &str) -> Rejection {
+    Rejection::Impossible(format!("'{expression}' in {timezone} never fires"))
 }
 
-/// What the listing shows of a schedule.
+/// Returns the label of a schedule for the listing.
 #[must_use]
 pub fn label(state: &Schedule) -> ScheduleLabel {
     ScheduleLabel {

@@ -1,4 +1,4 @@
-//! What happens to a schedule.
+//! The events of a schedule.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::core::event::{ExecutionId, Key, Request};
 use crate::core::json::Json;
 use crate::core::time::Timestamp;
 
-/// Names a schedule: the sixteen bytes of a UUIDv7, as its stream has them.
+/// The id of a schedule and of its stream: the 16 bytes of a UUIDv7.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct ScheduleId(pub [u8; 16]);
 
@@ -40,51 +40,51 @@ impl FromStr for ScheduleId {
 pub enum ScheduleEvent {
     /// The first event of every schedule.
     Created(ScheduleCreated),
-    /// It has another expression or time zone.
+    /// Its expression or time zone changed.
     Updated(ScheduleUpdated),
     /// It fires again.
     Enabled(ScheduleEnabled),
-    /// It fires no more, until it is enabled.
+    /// It does not fire until it is enabled again.
     Disabled(Request),
-    /// It fires no more, for ever. Its history stays.
+    /// It never fires again. Its history is kept.
     Deleted(Request),
     /// It fired, and started an execution.
     Fired(ScheduleFired),
-    /// Times at which it should have fired went by.
+    /// It did not fire for some of its times.
     Skipped(ScheduleSkipped),
 }
 
-/// A schedule was made.
+/// A schedule was created.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ScheduleCreated {
-    /// What its user calls it, to tell it from others of the same workflow.
+    /// An optional name, to tell schedules of the same workflow apart.
     pub name: Option<Arc<str>>,
     /// The workflow that it starts.
     pub workflow: Arc<str>,
-    /// When it fires: a cron expression of 5 or 6 fields, or a word like `@daily`.
+    /// A cron expression of 5 or 6 fields, or a shortcut such as `@daily`.
     pub expression: Arc<str>,
-    /// The IANA time zone that the expression is read in.
+    /// The IANA time zone of the expression.
     pub timezone: Arc<str>,
-    /// What becomes of fires that nobody was there for.
+    /// How missed fires are handled.
     pub catchup: Catchup,
-    /// The input of the executions, beside what tells them of the fire.
+    /// The input of its executions, in addition to the values that describe the fire.
     pub input: Vec<(Key, Json)>,
-    /// When it fires first; `None` if never.
+    /// The first fire time; `None` if it never fires.
     pub next: Option<Timestamp>,
 }
 
-/// What becomes of fires that nobody was there for.
+/// How fires are handled that were missed because no engine was running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub enum Catchup {
     /// They are skipped.
     #[default]
     Skip,
-    /// They are run late, oldest first, up to a limit.
+    /// They run late, oldest first, up to a limit.
     RunAll,
 }
 
 impl Catchup {
-    /// Its name: `skip` or `run_all`.
+    /// Returns its name: `skip` or `run_all`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -94,60 +94,61 @@ impl Catchup {
     }
 }
 
-/// A schedule has another expression or time zone.
+/// The expression or time zone of a schedule changed.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ScheduleUpdated {
     /// The expression.
     pub expression: Arc<str>,
     /// The time zone.
     pub timezone: Arc<str>,
-    /// When it fires next.
+    /// The next fire time.
     pub next: Option<Timestamp>,
 }
 
-/// A schedule fires again. What it would have fired for meanwhile is not caught up with.
+/// A schedule fires again. It does not catch up on the time while it was disabled.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ScheduleEnabled {
-    /// Who asked for it.
+    /// Who requested it.
     pub request: Request,
-    /// When it fires next.
+    /// The next fire time.
     pub next: Option<Timestamp>,
 }
 
 /// A schedule fired.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ScheduleFired {
-    /// The time that it fired for; the event's own time may be later.
+    /// The scheduled time. The event's own time may be later.
     pub scheduled: Timestamp,
-    /// The execution that was started, by the same batch.
+    /// The execution that was started in the same batch.
     pub execution: ExecutionId,
-    /// When it fires next.
+    /// The next fire time.
     pub next: Option<Timestamp>,
 }
 
-/// Times at which a schedule should have fired went by.
+/// A schedule did not fire for some of its times.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ScheduleSkipped {
-    /// The first of them.
+    /// The first skipped time.
     pub first: Timestamp,
-    /// Nothing between the first and this moment was fired for.
+    /// The end of the skipped range: it did not fire between `first` and this time.
     pub until: Timestamp,
-    /// Why.
+    /// The reason.
     pub why: SkipCause,
-    /// When it fires next.
+    /// The next fire time.
     pub next: Option<Timestamp>,
 }
 
 /// Why fires were skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum SkipCause {
-    /// Nobody was there to fire in time, and the schedule is not to catch up.
+    /// No engine was running, and the schedule does not catch up.
     Missed,
-    /// More were due than may be caught up with.
+    /// More times were due than the catch-up limit allows.
     LimitReached {
-        /// How many may.
+        /// The limit.
         limit: u32,
     },
-    /// The schedule was changed while it could not fire: its workflow was not registered, or the runner fires no schedules.
+    /// The schedule was changed while it could not fire, because its workflow was not registered or the runner does not
+    /// run schedules.
     CouldNotFire,
 }

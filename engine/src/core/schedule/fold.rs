@@ -6,8 +6,8 @@
 //! | disabled | disabled | enabled | - | deleted | - |
 //! | deleted | - | - | - | - | - |
 //!
-//! A fire, or the first of what is skipped, is always the one that was to come next: so none is fired twice and none is
-//! left out without a word.
+//! A fire or a skip always starts with the time that was due next. So no time fires twice, and none is silently left
+//! out.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::core::event::{Key, Seq};
 use crate::core::json::Json;
 use crate::core::time::Timestamp;
 
-/// A schedule's event with its place and its time.
+/// A schedule's event with its `seq` and its time.
 pub type Recorded = crate::core::envelope::Recorded<ScheduleEvent>;
 
-/// A schedule, as its events make it.
+/// The state of a schedule after the events folded so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     id: ScheduleId,
@@ -40,10 +40,10 @@ pub struct Schedule {
     end: StreamEnd,
 }
 
-/// Folds one event into the state that those before it gave; `None` before the first.
+/// Applies one event to the state so far (`None` before the first event) and returns the new state.
 ///
 /// # Errors
-/// [`IllegalEvent`]; the state is gone with it.
+/// [`IllegalEvent`]; the state is dropped.
 pub fn fold(state: Option<Schedule>, id: ScheduleId, recorded: &Recorded) -> Result<Schedule, IllegalEvent> {
     match state {
         None => Schedule::begin(id, recorded),
@@ -54,7 +54,7 @@ pub fn fold(state: Option<Schedule>, id: ScheduleId, recorded: &Recorded) -> Res
 impl Schedule {
     fn begin(id: ScheduleId, recorded: &Recorded) -> Result<Self, IllegalEvent> {
         let ScheduleEvent::Created(created) = &recorded.event else {
-            return Err(recorded.illegal("cannot be the first event; ScheduleCreated is"));
+            return Err(recorded.illegal("cannot be the first event; expected ScheduleCreated"));
         };
         let end = StreamEnd::after_first(recorded)?;
         let ScheduleCreated { name, workflow, expression, timezone, catchup, input, next } = created.clone();
@@ -89,10 +89,10 @@ impl Schedule {
         Ok(())
     }
 
-    /// Each event's own change. Checks before it changes anything.
+    /// Makes the change that belongs to each event. Every check comes before the first change.
     fn change(&mut self, time: Timestamp, event: &ScheduleEvent) -> Result<(), String> {
         match event {
-            ScheduleEvent::Created(_) => return Err("comes again".to_owned()),
+            ScheduleEvent::Created(_) => return Err("occurs a second time".to_owned()),
             ScheduleEvent::Updated(updated) => {
                 self.expression = updated.expression.clone();
                 self.timezone = updated.timezone.clone();
@@ -100,12 +100,12 @@ impl Schedule {
                 self.updated = time;
             }
             ScheduleEvent::Enabled(enabled) => {
-                self.switch(true)?;
+                self.set_enabled(true)?;
                 self.next = enabled.next;
                 self.updated = time;
             }
             ScheduleEvent::Disabled(_) => {
-                self.switch(false)?;
+                self.set_enabled(false)?;
                 self.updated = time;
             }
             ScheduleEvent::Deleted(_) => {
@@ -113,25 +113,25 @@ impl Schedule {
                 self.updated = time;
             }
             ScheduleEvent::Fired(fired) => {
-                self.pass(fired.scheduled, fired.scheduled, fired.next, time)?;
+                self.advance_past(fired.scheduled, fired.scheduled, fired.next, time)?;
                 self.last_run = Some(time);
                 self.fires += 1;
             }
-            ScheduleEvent::Skipped(skipped) => self.pass(skipped.first, skipped.until, skipped.next, time)?,
+            ScheduleEvent::Skipped(skipped) => self.advance_past(skipped.first, skipped.until, skipped.next, time)?,
         }
         Ok(())
     }
 
-    fn switch(&mut self, enabled: bool) -> Result<(), String> {
+    fn set_enabled(&mut self, enabled: bool) -> Result<(), String> {
         if self.enabled == enabled {
-            return Err(format!("comes when it is {} already", if enabled { "enabled" } else { "disabled" }));
+            return Err(format!("comes while already {}", if enabled { "enabled" } else { "disabled" }));
         }
         self.enabled = enabled;
         Ok(())
     }
 
-    /// What was to come, from `first` to `until`, is fired for or skipped.
-    fn pass(
+    /// Moves past the times from `first` to `until`, which were fired for or skipped.
+    fn advance_past(
         &mut self,
         first: Timestamp,
         until: Timestamp,
@@ -139,113 +139,113 @@ impl Schedule {
         time: Timestamp,
     ) -> Result<(), String> {
         if !self.enabled {
-            return Err("comes when the schedule is disabled".to_owned());
+            return Err("comes while the schedule is disabled".to_owned());
         }
         if self.next != Some(first) {
-            let due = self.next.map_or("nothing".to_owned(), |due| format!("the fire for {}", due.0));
-            return Err(format!("is for {}, and {due} is next", first.0));
+            let due = self.next.map_or("nothing".to_owned(), |due| due.0.to_string());
+            return Err(format!("is for {}, but {due} is due next", first.0));
         }
         if until < first || time < until {
-            return Err(format!("is for {} to {}, at {}", first.0, until.0, time.0));
+            return Err(format!("covers {} to {}, but was recorded at {}", first.0, until.0, time.0));
         }
         if next.is_some_and(|next| next <= until) {
-            return Err("leaves a time behind that it passes".to_owned());
+            return Err("names a next fire time that is already covered".to_owned());
         }
         self.next = next;
         Ok(())
     }
 
-    /// Its id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> ScheduleId {
         self.id
     }
 
-    /// What its user calls it.
+    /// Returns the name, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&Arc<str>> {
         self.name.as_ref()
     }
 
-    /// The workflow that it starts.
+    /// Returns the workflow that it starts.
     #[must_use]
     pub fn workflow(&self) -> &Arc<str> {
         &self.workflow
     }
 
-    /// Its cron expression.
+    /// Returns the cron expression.
     #[must_use]
     pub fn expression(&self) -> &Arc<str> {
         &self.expression
     }
 
-    /// The time zone that the expression is read in.
+    /// Returns the time zone of the expression.
     #[must_use]
     pub fn timezone(&self) -> &Arc<str> {
         &self.timezone
     }
 
-    /// What becomes of fires that nobody was there for.
+    /// Returns how missed fires are handled.
     #[must_use]
     pub fn catchup(&self) -> Catchup {
         self.catchup
     }
 
-    /// The input of its executions, beside what tells them of the fire.
+    /// Returns the input of its executions, without the values that describe the fire.
     #[must_use]
     pub fn input(&self) -> &[(Key, Json)] {
         &self.input
     }
 
-    /// Whether it fires.
+    /// Returns whether it is enabled and not deleted.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.enabled && !self.deleted
     }
 
-    /// Whether it was deleted.
+    /// Returns whether it was deleted.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         self.deleted
     }
 
-    /// When it fires next, if it does.
+    /// Returns the next fire time; `None` if it does not fire.
     #[must_use]
     pub fn next(&self) -> Option<Timestamp> {
         self.next.filter(|_| self.is_enabled())
     }
 
-    /// When it fired last.
+    /// Returns when it last fired.
     #[must_use]
     pub fn last_run(&self) -> Option<Timestamp> {
         self.last_run
     }
 
-    /// When it was made.
+    /// Returns when it was created.
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.created
     }
 
-    /// When somebody last changed it. Firing does not.
+    /// Returns when it was last changed. A fire is not a change.
     #[must_use]
     pub fn updated(&self) -> Timestamp {
         self.updated
     }
 
-    /// How often it has fired.
+    /// Returns how often it has fired.
     #[must_use]
     pub fn fires(&self) -> u64 {
         self.fires
     }
 
-    /// The place of its next event.
+    /// Returns the `seq` of the next event.
     #[must_use]
     pub fn next_seq(&self) -> Seq {
         self.end.next_seq
     }
 
-    /// When its last event happened.
+    /// Returns the time of the last event.
     #[must_use]
     pub fn last(&self) -> Timestamp {
         self.end.last

@@ -1,7 +1,7 @@
-//! Cron schedules: their events, their fold, and what is decided about them.
+//! Cron schedules: events, fold and decisions.
 //!
-//! A schedule is a stream of its own. When it fires next stands in its events, so that a fold needs no calendar, and no
-//! other version of the time zones' rules can change what happened. A fire and the execution that it starts are one
+//! Each schedule has its own stream. Its events record the next fire time, so that the fold needs no calendar, and a
+//! later version of the time zone rules cannot change the past. A fire and the execution that it starts are one
 //! decision: the runtime appends both in one batch.
 
 mod decide;

@@ -1,4 +1,4 @@
-//! Decisions: what a command makes of a trigger.
+//! Decisions: turns commands to a trigger into events.
 
 use std::sync::Arc;
 
@@ -9,38 +9,38 @@ use crate::core::event::{ExecutionId, Request};
 use crate::core::label::TriggerLabel;
 use crate::core::time::Timestamp;
 
-/// What is asked of a trigger.
+/// A command to a trigger.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Be defined like this. Nothing happens if it is.
+    /// Define the trigger. Has no effect if the definition is the same.
     Define(TriggerDefined),
-    /// Be polled again. Nothing happens if it is.
+    /// Poll it again. Has no effect if it is enabled.
     Enable(Request),
-    /// Be polled no more. Nothing happens if it is not.
+    /// Stop polling it. Has no effect if it is disabled.
     Disable(Request),
-    /// A poll says that there is something to do. Nothing happens if the trigger was disabled meanwhile.
+    /// A poll asks for an execution. Has no effect if the trigger was disabled in the meantime.
     Fire {
         /// The digest of the context.
         context: [u8; 32],
-        /// The id of the execution, should one be started.
+        /// The id of the execution, if one is started.
         execution: ExecutionId,
-        /// An execution of this trigger that runs with the same context.
+        /// A running execution of this trigger with the same context.
         same_runs: Option<ExecutionId>,
-        /// Why an execution would be refused.
+        /// Why an execution would be rejected.
         refused: Option<Arc<str>>,
     },
 }
 
-/// What a command makes: events to append, and an execution to start in the same batch.
+/// The result of a command: events to append, and an execution to start in the same batch.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
     /// The events, already folded.
     pub events: Vec<Recorded>,
-    /// The execution.
+    /// The execution to start.
     pub starts: Option<ExecutionId>,
 }
 
-/// A command that the trigger cannot take. Nothing was changed.
+/// Why a command was rejected. The state is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Rejection(String);
@@ -51,10 +51,10 @@ impl From<IllegalEvent> for Rejection {
     }
 }
 
-/// Begins a trigger.
+/// Creates a trigger.
 ///
 /// # Errors
-/// [`Rejection`], never for a definition.
+/// [`Rejection`] if the fold rejects the definition, which does not happen.
 pub fn define(definition: TriggerDefined, now: Timestamp) -> Result<(Trigger, Decision), Rejection> {
     let id = TriggerId::of(&definition.name);
     let recorded = Recorded { seq: 0, time: now, event: TriggerEvent::Defined(definition) };
@@ -62,10 +62,10 @@ pub fn define(definition: TriggerDefined, now: Timestamp) -> Result<(Trigger, De
     Ok((state, Decision { events: vec![recorded], starts: None }))
 }
 
-/// Decides on a command, and folds what it decides.
+/// Decides on a command, and folds the resulting events into the state.
 ///
 /// # Errors
-/// [`Rejection`]; the state is as it was.
+/// [`Rejection`]; the state is unchanged.
 pub fn decide(state: &mut Trigger, command: Command, now: Timestamp) -> Result<Decision, Rejection> {
     let mut decision = Decision::default();
     let event = match command {
@@ -92,7 +92,7 @@ pub fn decide(state: &mut Trigger, command: Command, now: Timestamp) -> Result<D
     Ok(decision)
 }
 
-/// What the listing shows of a trigger.
+/// Returns the label of a trigger for the listing.
 #[must_use]
 pub fn label(state: &Trigger) -> TriggerLabel {
     TriggerLabel { definition: state.definition().clone(), enabled: state.is_enabled() }

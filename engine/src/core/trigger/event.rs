@@ -1,4 +1,4 @@
-//! What happens to a trigger.
+//! The events of a trigger.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +13,12 @@ use crate::core::event::{ExecutionId, Key, Request};
 use crate::core::json::Json;
 use crate::core::time::Millis;
 
-/// Names a trigger's stream: a UUIDv8 that follows from the trigger's name.
+/// The id of a trigger's stream: a UUIDv8 derived from the trigger's name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct TriggerId(pub [u8; 16]);
 
 impl TriggerId {
-    /// The stream of the trigger with this name.
+    /// Returns the id of the trigger with this name.
     #[must_use]
     pub fn of(name: &str) -> Self {
         let hash = sha256(&[b"trigger:", name.as_bytes()].concat());
@@ -45,15 +45,15 @@ impl fmt::Debug for TriggerId {
 /// One event of a trigger.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TriggerEvent {
-    /// The first event of every trigger, and one whenever it is defined otherwise than before.
+    /// The first event of every trigger, and one for each change of its definition.
     Defined(TriggerDefined),
     /// It is polled again.
     Enabled(Request),
-    /// It is polled no more, until it is enabled.
+    /// It is not polled until it is enabled again.
     Disabled(Request),
     /// It fired, and started an execution.
     Fired(TriggerFired),
-    /// It fired, and nothing was started.
+    /// It fired without starting an execution.
     Dropped(TriggerDropped),
 }
 
@@ -73,13 +73,13 @@ pub struct TriggerDefined {
 /// How often a trigger is polled.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Pace {
-    /// So long after the poll before.
+    /// This long after the previous poll.
     Interval(Millis),
     /// At the times of a cron expression.
     Cron {
         /// The expression.
         expression: Arc<str>,
-        /// The IANA time zone that it is read in.
+        /// The IANA time zone of the expression.
         timezone: Arc<str>,
     },
 }
@@ -87,31 +87,31 @@ pub enum Pace {
 /// A trigger fired.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TriggerFired {
-    /// The execution that was started, by the same batch.
+    /// The execution that was started in the same batch.
     pub execution: ExecutionId,
     /// The digest of the context that it fired with: see [`context_digest`].
     pub context: [u8; 32],
 }
 
-/// A trigger fired, and nothing was started.
+/// A trigger fired without starting an execution.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TriggerDropped {
     /// The digest of the context that it fired with.
     pub context: [u8; 32],
-    /// Why.
+    /// The reason.
     pub why: DropCause,
 }
 
 /// Why a fire started nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum DropCause {
-    /// This execution of the trigger runs with the same context.
+    /// This execution of the trigger is running with the same context.
     SameContextRuns(ExecutionId),
-    /// The execution was refused.
+    /// The execution was rejected.
     Refused(Arc<str>),
 }
 
-/// SHA-256 over a context, as [`crate::core::context::digest`] has it.
+/// Returns the SHA-256 of a context, as [`crate::core::context::digest`] defines it.
 #[must_use]
 pub fn context_digest(context: &[(Key, Json)]) -> [u8; 32] {
     let sorted: BTreeMap<&Key, &Json> = context.iter().map(|(key, value)| (key, value)).collect();

@@ -5,10 +5,10 @@ use crate::core::envelope::{IllegalEvent, StreamEnd};
 use crate::core::event::Seq;
 use crate::core::time::Timestamp;
 
-/// A trigger's event with its place and its time.
+/// A trigger's event with its `seq` and its time.
 pub type Recorded = crate::core::envelope::Recorded<TriggerEvent>;
 
-/// A trigger, as its events make it.
+/// The state of a trigger after the events folded so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trigger {
     id: TriggerId,
@@ -19,10 +19,10 @@ pub struct Trigger {
     end: StreamEnd,
 }
 
-/// Folds one event into the state that those before it gave; `None` before the first.
+/// Applies one event to the state so far (`None` before the first event) and returns the new state.
 ///
 /// # Errors
-/// [`IllegalEvent`]; the state is gone with it.
+/// [`IllegalEvent`]; the state is dropped.
 pub fn fold(state: Option<Trigger>, id: TriggerId, recorded: &Recorded) -> Result<Trigger, IllegalEvent> {
     match state {
         None => Trigger::begin(id, recorded),
@@ -33,11 +33,11 @@ pub fn fold(state: Option<Trigger>, id: TriggerId, recorded: &Recorded) -> Resul
 impl Trigger {
     fn begin(id: TriggerId, recorded: &Recorded) -> Result<Self, IllegalEvent> {
         let TriggerEvent::Defined(definition) = &recorded.event else {
-            return Err(recorded.illegal("cannot be the first event; TriggerDefined is"));
+            return Err(recorded.illegal("cannot be the first event; expected TriggerDefined"));
         };
         let end = StreamEnd::after_first(recorded)?;
         if TriggerId::of(&definition.name) != id {
-            return Err(recorded.illegal("defines a trigger of another stream"));
+            return Err(recorded.illegal("defines a trigger whose name belongs to another stream"));
         }
         let definition = definition.clone();
         Ok(Self { id, definition, enabled: true, fires: 0, drops: 0, end })
@@ -51,78 +51,78 @@ impl Trigger {
         Ok(())
     }
 
-    /// Each event's own change. Checks before it changes anything.
+    /// Makes the change that belongs to each event. Every check comes before the first change.
     fn change(&mut self, event: &TriggerEvent) -> Result<(), String> {
         match event {
             TriggerEvent::Defined(definition) => {
                 if definition.name != self.definition.name {
-                    return Err(format!("gives '{}' the name '{}'", self.definition.name, definition.name));
+                    return Err(format!("renames trigger '{}' to '{}'", self.definition.name, definition.name));
                 }
                 self.definition = definition.clone();
             }
-            TriggerEvent::Enabled(_) => self.switch(true)?,
-            TriggerEvent::Disabled(_) => self.switch(false)?,
+            TriggerEvent::Enabled(_) => self.set_enabled(true)?,
+            TriggerEvent::Disabled(_) => self.set_enabled(false)?,
             TriggerEvent::Fired(_) => {
-                self.must_be_enabled()?;
+                self.check_enabled()?;
                 self.fires += 1;
             }
             TriggerEvent::Dropped(_) => {
-                self.must_be_enabled()?;
+                self.check_enabled()?;
                 self.drops += 1;
             }
         }
         Ok(())
     }
 
-    fn switch(&mut self, enabled: bool) -> Result<(), String> {
+    fn set_enabled(&mut self, enabled: bool) -> Result<(), String> {
         if self.enabled == enabled {
-            return Err(format!("comes when it is {} already", if enabled { "enabled" } else { "disabled" }));
+            return Err(format!("comes while already {}", if enabled { "enabled" } else { "disabled" }));
         }
         self.enabled = enabled;
         Ok(())
     }
 
-    fn must_be_enabled(&self) -> Result<(), String> {
-        if self.enabled { Ok(()) } else { Err("comes when the trigger is disabled".to_owned()) }
+    fn check_enabled(&self) -> Result<(), String> {
+        if self.enabled { Ok(()) } else { Err("comes while the trigger is disabled".to_owned()) }
     }
 
-    /// Its id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> TriggerId {
         self.id
     }
 
-    /// How it is defined.
+    /// Returns the definition.
     #[must_use]
     pub fn definition(&self) -> &TriggerDefined {
         &self.definition
     }
 
-    /// Whether it is polled.
+    /// Returns whether it is polled.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.enabled
     }
 
-    /// How often it has fired and started an execution.
+    /// Returns how often it fired and started an execution.
     #[must_use]
     pub fn fires(&self) -> u64 {
         self.fires
     }
 
-    /// How often it has fired and started nothing.
+    /// Returns how often it fired without starting an execution.
     #[must_use]
     pub fn drops(&self) -> u64 {
         self.drops
     }
 
-    /// The place of its next event.
+    /// Returns the `seq` of the next event.
     #[must_use]
     pub fn next_seq(&self) -> Seq {
         self.end.next_seq
     }
 
-    /// When its last event happened.
+    /// Returns the time of the last event.
     #[must_use]
     pub fn last(&self) -> Timestamp {
         self.end.last

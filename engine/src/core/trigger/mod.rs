@@ -1,6 +1,6 @@
-//! Event triggers: their events, their fold, and what is decided about them.
+//! Event triggers: events, fold and decisions.
 //!
-//! A trigger is a function that is polled. Polls are no events: what they lead to is. A fire and the execution that it
+//! A trigger is a function that is polled. A poll is not an event; its outcome is. A fire and the execution that it
 //! starts are one decision: the runtime appends both in one batch.
 
 mod decide;

@@ -1,7 +1,7 @@
 //! The shell around the core: threads, clock, log.
 //!
-//! **Architecture invariant:** what happens is decided by the core; this carries it out. Every effect waits for the
-//! events that caused it to be durable.
+//! **Architecture invariant:** the core decides what happens, the runtime performs it. No effect is performed before
+//! the events that caused it are durable.
 
 mod attempt;
 pub mod clock;

@@ -1,8 +1,8 @@
 //! The scheduler: one thread that owns every live execution, and so needs no locks.
 //!
 //! It takes messages, decides, folds at once, and hands each execution's events to the log as one batch. **Output
-//! commit:** the effects of a batch are performed by the log's acknowledgement, so nothing runs and nobody is answered
-//! before what led to it is durable; meanwhile the scheduler goes on with other executions.
+//! commit:** the log's acknowledgement performs the effects of a batch, so no attempt runs and no caller is answered
+//! before the events that led to it are durable. Meanwhile the scheduler works on other executions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ use live::{Live, LiveSchedule, LiveTrigger, live_triggers};
 use slots::{Slots, slot_of};
 use waiters::{NestedWaits, Settling, Stalls, Stopping};
 
-/// What the scheduler works with.
+/// The services that the scheduler uses.
 pub(crate) struct Shell {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) registry: Arc<Registry>,
@@ -61,13 +61,13 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) workers: Arc<Workers>,
     pub(crate) messages: Receiver<Message>,
-    /// A way back to itself, for what happens on other threads.
+    /// The scheduler's own sender, for callbacks on other threads.
     pub(crate) own: Sender<Message>,
     pub(crate) standings: Standings,
     pub(crate) completions: Completions,
 }
 
-/// What a log was found to hold when it was opened.
+/// The unfinished streams of a log when it was opened.
 pub(crate) struct Found {
     pub(crate) unfinished: BTreeMap<ExecutionId, Unfinished>,
     pub(crate) schedules: BTreeMap<ScheduleId, Schedule>,
@@ -77,32 +77,32 @@ pub(crate) struct Found {
 pub(crate) struct Scheduler {
     shell: Shell,
     live: HashMap<ExecutionId, Live>,
-    /// The ends of those that are live.
+    /// The completions of the live executions.
     completions: PublishedCompletions,
     held: BTreeMap<ExecutionId, Unfinished>,
-    /// Executions with ready tasks; each gets one slot before it goes to the end again.
+    /// Executions with ready tasks, round-robin: each gets one slot and moves to the back.
     runnable: VecDeque<ExecutionId>,
-    /// Executions with something for the log.
+    /// Executions with events to append.
     touched: Vec<ExecutionId>,
-    /// Executions that start together: in one batch, so that all of them do or none.
+    /// Groups of executions that start atomically, each in one batch.
     together: Vec<Vec<ExecutionId>>,
-    /// Executions of which an attempt has left its slot, or come back to one, in this turn.
+    /// Executions with an attempt that released or took a slot in this turn.
     moved: HashSet<ExecutionId>,
-    /// Executions with answers.
+    /// Executions with pending answers.
     asked: Vec<ExecutionId>,
     slots: Slots,
     nested: NestedWaits,
     stalls: Stalls,
     released: Released,
-    /// The time of this turn by the wall clock, which schedules and triggers go by.
+    /// The time of this turn by the wall clock, which schedules and triggers use.
     wall: Timestamp,
-    /// The time of this turn: everything that is decided in it happens then.
+    /// The time of this turn; all events decided in it get this time.
     now: Timestamp,
     /// The next timer of each live execution, schedule and trigger that has one.
     timers: BTreeSet<(Timestamp, Alarm)>,
     schedules: BTreeMap<ScheduleId, LiveSchedule>,
     triggers: BTreeMap<TriggerId, LiveTrigger>,
-    /// Schedules and triggers with something for the log, and with answers.
+    /// Schedules and triggers with events to append, and those with pending answers.
     touched_sources: Vec<Source>,
     asked_sources: Vec<Source>,
     warned: HashSet<(Arc<str>, TaskId, Key)>,
@@ -111,17 +111,17 @@ pub(crate) struct Scheduler {
     settling: Settling,
 }
 
-/// Whose timer it is. What is due at the same time rings in this order.
+/// The owner of a timer. Timers that are due at the same time fire in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
     Source(Source),
     Execution(ExecutionId),
 }
 
-/// Messages that are taken before what they led to goes to the log.
+/// Maximum number of messages handled in one turn, before its events go to the log.
 const TURN: usize = 256;
 
-/// How long after they were let go attempts count as ones that end together. About as long as a flush takes.
+/// Attempts that end within this time after their common release count as ending together. About the time of one flush.
 const TOGETHER: Duration = Duration::from_micros(400);
 
 impl Scheduler {
@@ -156,7 +156,7 @@ impl Scheduler {
         }
     }
 
-    /// Runs until it is shut down, or nobody is left who could ask for anything.
+    /// Runs until it is shut down or all senders are gone.
     pub(crate) fn run(mut self) {
         self.attend();
         self.finish_turn();
@@ -194,9 +194,9 @@ impl Scheduler {
         }
     }
 
-    /// Where more is ready than there are slots, waits a moment for the other attempts that were let go together with the
-    /// one that has ended: short tasks end together, and their successors can then share a flush. Without a backlog, and
-    /// for attempts that run longer, nobody waits.
+    /// With a backlog of ready tasks, waits briefly for the other attempts that were released together with the one
+    /// that ended: short tasks end together, and their successors can then share a flush. Without a backlog, or for
+    /// longer attempts, returns immediately.
     fn gather(&mut self) {
         let until = self.released.at() + TOGETHER;
         while !self.runnable.is_empty() && self.slots.are_partly_free() {
@@ -248,7 +248,7 @@ impl Scheduler {
         }
     }
 
-    /// Looks after whatever waited for something to be registered, or for this engine.
+    /// Picks up executions, schedules and triggers that waited for this engine or for a registration.
     fn attend(&mut self) {
         self.take_over_held();
         self.attend_schedules();
@@ -271,12 +271,12 @@ impl Scheduler {
         }
     }
 
-    /// The timeout of an attempt counts from now on, or not yet.
+    /// Starts the timeout of an attempt, or marks it as not counting yet.
     fn count(&mut self, (execution, task, attempt): &AttemptKey, counts: bool) {
         let Some(live) = self.live.get_mut(execution) else { return };
         match live.state.count_attempt(task, *attempt, counts.then_some(self.now)) {
             Ok(()) => self.keep(*execution, Decision::default()),
-            Err(why) => tracing::debug!(%execution, why, "what a late attempt said of its time was ignored"),
+            Err(why) => tracing::debug!(%execution, why, "a late timing report was ignored"),
         }
     }
 
@@ -307,7 +307,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Keeps a decision until the end of the turn, and does at once what needs no durability.
+    /// Records a decision until the end of the turn. Effects that need no durability are performed immediately.
     fn keep(&mut self, execution: ExecutionId, decision: Decision) {
         let Some(live) = self.live.get_mut(&execution) else { return };
         if live.events.is_empty() && !decision.events.is_empty() {
@@ -332,7 +332,7 @@ impl Scheduler {
                 Effect::Collided { task, collision } => {
                     tracing::warn!(
                         %execution, %task, key = %collision.key,
-                        "branches wrote context key '{}' without seeing each other; task '{task}' sees the value of the one that is later in its dependencies",
+                        "concurrent branches wrote context key '{}'; task '{task}' sees the value of the one later in its dependencies",
                         collision.key
                     );
                 }
@@ -345,7 +345,7 @@ impl Scheduler {
         }
     }
 
-    /// Gives free slots to ready tasks, and hands everything that was decided to the log.
+    /// Gives free slots to ready tasks, and hands all new events to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
         self.refuse_hopeless_wait(&[]);
@@ -382,7 +382,7 @@ impl Scheduler {
         }
     }
 
-    /// The task whose turn it is.
+    /// The next ready task, round-robin over the executions.
     fn next_ready(&mut self) -> Option<(ExecutionId, TaskIndex)> {
         while let Some(execution) = self.runnable.pop_front() {
             let Some(live) = self.live.get_mut(&execution) else { continue };

@@ -14,13 +14,13 @@ use crate::core::state::Execution;
 
 /// An execution that was unfinished when the log was opened, or why it cannot be resumed.
 pub(crate) enum Unfinished {
-    /// It can go on once its workflow is there.
+    /// It can be resumed once its workflow is registered.
     Whole(Box<Execution>),
-    /// Its history cannot be folded: how it stands therefore.
+    /// Its history cannot be folded; the resulting standing.
     Broken(Box<Standing>),
 }
 
-/// The executions that are not finished, each folded, or with the reason why it cannot be.
+/// Loads the unfinished executions: each folded, or with the reason why it cannot be.
 pub(super) fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unfinished>, ReadError> {
     let mut found = BTreeMap::new();
     for entry in streams(log, StreamKind::Execution, true)? {

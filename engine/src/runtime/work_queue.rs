@@ -1,10 +1,10 @@
-//! A queue of work for threads of which one runs at a time, as Python's do: for executors of
+//! A work queue for threads of which only one runs at a time, like Python's threads under the GIL. For executors of
 //! [`TaskBody::Detached`](super::task::TaskBody::Detached).
 //!
-//! To wake a thread for each item costs more than a short item itself, and the woken thread then waits for the lock that the
-//! running one holds. So short work is left to the thread that is at it already: it is expected back soon, and takes the next
-//! item itself. Another thread is woken only if it does not come back in time, or if an item is said to be long. A thread that
-//! waits anyway looks after that: it wakes up now and then, as long as something is taken. While nothing is, all sleep.
+//! Waking a thread for each item costs more than a short item itself, and the woken thread then waits for the GIL that
+//! the running one holds. So a thread that runs a short item is expected back soon, and takes the next item itself.
+//! Another thread is woken only if it does not come back in time, or if an item is known to be long. One idle thread,
+//! the watcher, checks that periodically while items are taken. Otherwise all threads sleep.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use super::lock::lock;
 
-/// How long a thread at short work may stay away before another one looks after the queue.
+/// How long a thread may take for a short item before another thread is woken.
 const PATIENCE: Duration = Duration::from_micros(500);
 
-/// A queue of work for threads of which one runs at a time.
+/// A work queue for threads of which only one runs at a time.
 ///
 /// ```
 /// use cloacina_engine::runtime::work_queue::WorkQueue;
@@ -30,40 +30,40 @@ const PATIENCE: Duration = Duration::from_micros(500);
 pub struct WorkQueue<T> {
     state: Mutex<State<T>>,
     called: Condvar,
-    /// Wakes the thread that watches.
+    /// Wakes the watcher.
     watcher: Condvar,
     patience: Duration,
 }
 
 struct State<T> {
     items: VecDeque<T>,
-    /// Threads that sleep until they are called.
+    /// Threads that sleep until they are woken.
     resting: usize,
-    /// Calls that no thread has followed yet.
+    /// Wake-ups that no thread has reacted to yet.
     calls: usize,
-    /// Threads that follow a call, and have not come to take anything yet.
+    /// Woken threads that have not taken an item yet.
     coming: usize,
-    /// By when a thread at short work is expected back.
+    /// When the thread that runs a short item is expected back.
     back_by: Option<Instant>,
     watch: Watch,
-    /// Whether something was taken since the watching thread looked last.
+    /// Whether an item was taken since the watcher's last check.
     moved: bool,
     closed: bool,
 }
 
-/// Whether a thread looks after those at short work.
+/// The state of the watcher.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Watch {
     Off,
-    /// A resting thread was woken for it.
+    /// An idle thread was woken to become the watcher.
     Wanted,
     On,
 }
 
-/// Why a thread does not wait any more.
+/// Why [`WorkQueue::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// There may be something: call [`WorkQueue::take_called`].
+    /// An item may be available: call [`WorkQueue::take_called`].
     Called,
     /// The queue is closed.
     Closed,
@@ -76,7 +76,7 @@ impl<T> Default for WorkQueue<T> {
 }
 
 impl<T> WorkQueue<T> {
-    /// A queue that expects threads at short work back within a time.
+    /// A queue that expects threads back from short items within `patience`.
     fn with_patience(patience: Duration) -> Self {
         let state = State {
             items: VecDeque::new(),
@@ -91,7 +91,7 @@ impl<T> WorkQueue<T> {
         Self { state: Mutex::new(state), called: Condvar::new(), watcher: Condvar::new(), patience }
     }
 
-    /// Adds an item, and wakes a thread for it if that is needed. Never blocks.
+    /// Adds an item, and wakes a thread for it if needed. Never blocks.
     pub fn push(&self, item: T) {
         let mut state = lock(&self.state);
         state.items.push_back(item);
@@ -102,13 +102,13 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    /// Takes the next item. The caller has done what it took before. `is_short` says whether an item is done soon, as far as
-    /// is known, and without a wait that lets other threads run.
+    /// Takes the next item, after the caller finished its previous one. `is_short` estimates whether an item is done
+    /// soon, without a wait that releases the GIL.
     pub fn take(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
         self.take_from(lock(&self.state), is_short)
     }
 
-    /// Takes the next item, by a thread that [`WorkQueue::wait`] has called.
+    /// Takes the next item, on a thread that [`WorkQueue::wait`] woke.
     pub fn take_called(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
         let mut state = lock(&self.state);
         state.coming -= 1;
@@ -130,8 +130,8 @@ impl<T> WorkQueue<T> {
         Some(item)
     }
 
-    /// Sleeps until there may be something to take, or the queue is closed. `overdue` is called, on this thread, when one at
-    /// short work has not come back in time, and when nobody looks after it any more.
+    /// Sleeps until an item may be available or the queue is closed. Calls `overdue` on this thread when it stops being
+    /// the watcher: when the thread that runs a short item is overdue, or nothing is taken any more.
     pub fn wait(&self, overdue: impl Fn()) -> Woken {
         let mut state = lock(&self.state);
         loop {
@@ -153,7 +153,7 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    /// Looks now and then after those at short work, as long as anything is taken.
+    /// Acts as the watcher, as long as items are taken.
     fn watch(&self, mut state: MutexGuard<'_, State<T>>) -> Option<Woken> {
         state.watch = Watch::On;
         loop {
@@ -174,32 +174,32 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    /// Whether the thread at short work takes a further item when it comes back, and is looked after until then. A thread
-    /// that was woken to look after it is on its way.
+    /// Whether the thread that runs a short item will find another one when it comes back, and is watched until then. A
+    /// thread that was woken to be the watcher counts.
     pub fn is_more_to_come(&self) -> bool {
         let state = lock(&self.state);
         state.watch != Watch::Off && state.back_by.is_some() && !state.items.is_empty()
     }
 
-    /// How many threads wait, or have just been called.
+    /// Number of threads that wait or were just woken.
     pub fn waiting(&self) -> usize {
         let state = lock(&self.state);
         state.resting + usize::from(state.watch == Watch::On) + state.coming
     }
 
-    /// Whether it is closed. What is left in it can still be taken.
+    /// Whether it is closed. Remaining items can still be taken.
     pub fn is_closed(&self) -> bool {
         lock(&self.state).closed
     }
 
-    /// Wakes every thread that waits, now and later.
+    /// Closes the queue: [`WorkQueue::wait`] returns, now and later.
     pub fn close(&self) {
         lock(&self.state).closed = true;
         self.called.notify_all();
         self.watcher.notify_all();
     }
 
-    /// Wakes a thread, unless one is on its way.
+    /// Wakes a thread, unless a woken one has yet to take an item.
     fn call_one(&self, state: &mut State<T>) {
         if state.calls + state.coming > 0 {
             return;
@@ -213,7 +213,7 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    /// Has a resting thread look after the one at short work.
+    /// Wakes an idle thread to become the watcher, if there is none.
     fn have_watched(&self, state: &mut State<T>) {
         if state.watch == Watch::Off && state.resting > state.calls {
             state.watch = Watch::Wanted;
@@ -222,7 +222,7 @@ impl<T> WorkQueue<T> {
     }
 }
 
-/// Why a thread stops waiting, if it does.
+/// Returns why a thread stops waiting, if it does.
 fn woken<T>(state: &mut State<T>) -> Option<Woken> {
     if state.closed {
         return Some(Woken::Closed);
@@ -235,8 +235,8 @@ fn woken<T>(state: &mut State<T>) -> Option<Woken> {
     Some(Woken::Called)
 }
 
-/// What was pushed when nobody waited who could be woken: it is taken now, unless somebody is expected to take it, who is to
-/// be looked after then.
+/// Handles an item that was pushed while no thread could be woken. If the thread that runs a short item is expected
+/// back for it, this thread becomes the watcher; otherwise it takes the item.
 fn left_over<T>(state: &mut State<T>) -> Option<Woken> {
     if state.items.is_empty() || state.coming > 0 {
         return None;
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(queue.take_called(|_| true), Some(1));
     }
 
-    /// A queue whose first item is on its way to a thread, while another one rests.
+    /// Sets up a queue whose first item has woken one thread, while another one is idle.
     fn with_one_called(queue: &Arc<WorkQueue<usize>>) -> Receiver<Woken> {
         let threads = [waiting_thread(queue), waiting_thread(queue)];
         queue.push(0);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     fn work(queue: &WorkQueue<usize>, gil: &Mutex<Vec<u8>>) {
-        // What is said of an item is not always so.
+        // The estimate is sometimes wrong.
         let is_short = |item: &usize| !item.is_multiple_of(5);
         let mut running = gil.lock().unwrap();
         let mut next = queue.take(is_short);

@@ -1,4 +1,4 @@
-//! Attempts that give their slot back while they wait, and take one again.
+//! Deferral: attempts that release their slot while they wait, and take one again.
 
 use super::Scheduler;
 use super::slots::{over, slot_of};
@@ -7,7 +7,7 @@ use crate::runtime::attempt::AttemptKey;
 use crate::runtime::message::SlotRequest;
 
 impl Scheduler {
-    /// An attempt gives its slot back, or wants one again.
+    /// Handles an attempt's request to release its slot or to take one again.
     pub(super) fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
         let under_way = self.live.get(&attempt.0).and_then(|live| slot_of(&live.state, &attempt));
         if under_way.is_some() {
@@ -28,7 +28,7 @@ impl Scheduler {
         }
     }
 
-    /// Lets attempts come back for which there is a slot. They go on once that is durable.
+    /// Resumes deferred attempts while slots are free. They continue once that is durable.
     pub(super) fn let_return(&mut self) {
         while let Some((attempt, slot, waiter)) = self.slots.next_return() {
             let (execution, task, number) = attempt.clone();

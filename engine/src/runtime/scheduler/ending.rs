@@ -1,4 +1,4 @@
-//! The end: of an execution that the log refuses, of a log that failed, and of the scheduler itself.
+//! Shutdown, and failures of the log: of a single batch, or of the log as a whole.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::runtime::message::{Reply, Source};
 use crate::runtime::unfinished::Unfinished;
 
 impl Scheduler {
-    /// Is told to stop. Told again, it gives running attempts the shorter time.
+    /// Begins to stop. If it is stopping already, the shorter grace applies.
     pub(super) fn stop_within(&mut self, grace: Duration, reply: Reply<Result<(), EngineError>>) {
         let until = Instant::now().checked_add(grace);
         let stopping = self.stopping.get_or_insert(Stopping { until, replies: Vec::new() });
@@ -26,12 +26,12 @@ impl Scheduler {
         self.disarm_all();
     }
 
-    /// The log has failed: everybody who waits is told, and nothing is taken any more.
+    /// The log has failed: reports the error to every waiter, and accepts no more work.
     pub(super) fn log_failed(&mut self, error: AppendError) {
         if self.failed.is_some() {
             return;
         }
-        tracing::error!(%error, "the log failed; the engine takes nothing more");
+        tracing::error!(%error, "the log failed; the engine accepts no more work");
         self.failed = Some(error.clone());
         for (id, live) in self.live.drain() {
             self.completions.0.remove(id);
@@ -52,11 +52,11 @@ impl Scheduler {
         self.slots.close();
     }
 
-    /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
-    /// log has of it is held.
+    /// The log rejected a batch of an execution, whose state is now ahead of its history: drops the live state, and
+    /// holds the execution as the log has it.
     pub(super) fn refused(&mut self, execution: ExecutionId, error: &AppendError) {
         let Some(live) = self.forget_live(execution) else { return };
-        tracing::error!(%execution, %error, "the log refused what was decided on an execution; it is given up");
+        tracing::error!(%execution, %error, "the log rejected events of this execution; the engine stops running it");
         live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
         for task in live.state.running() {
             let slot = live.state.task(task);
@@ -82,7 +82,7 @@ impl Scheduler {
             || (!self.polls() && self.live.values().all(|live| self.is_idle(live)))
     }
 
-    /// Whether none of its attempts runs, apart from those that wait for something outside: nobody knows for how long.
+    /// Whether no attempt of it runs, except deferred ones, which wait for an unknown time.
     pub(super) fn is_idle(&self, live: &Live) -> bool {
         running_attempts(live).into_iter().all(|(task, attempt)| {
             let attempt = (live.state.id(), task, attempt);
@@ -104,13 +104,13 @@ impl Scheduler {
         }
         self.hand_over();
         self.shell.workers.close();
-        // Closing waits for what was handed over before. A log that has failed is let go of, too.
+        // Closing waits for earlier appends. A failed log is closed, too.
         let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.into()));
         let closed = match &self.failed {
             Some(error) => Err(EngineError::Log(error.clone().into())),
             None => closed,
         };
-        // What is over was answered, or will be when the last notice that holds the answer back is dropped.
+        // Finished executions were answered, or will be when the last notice that delays the answer is dropped.
         for (id, live) in self.live.drain().filter(|(_, live)| !live.state.status().is_final()) {
             live.completion.complete(Err(WaitError::ShutDown(id)));
         }

@@ -1,4 +1,4 @@
-//! What was decided in a turn goes to the log: each execution's events as one batch, with its effects for the
+//! Appending to the log: at the end of a turn, each execution's events become one batch; its effects wait for the
 //! acknowledgement.
 
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::runtime::output_commit::{Acknowledged, notices};
 use crate::runtime::workflow::Workflow;
 
 impl Scheduler {
-    /// Hands everything that was decided in this turn to the log, at once: it shares a flush.
+    /// Hands all events of this turn to the log at once, so that they share a flush.
     pub(super) fn hand_over(&mut self) {
-        // First those with several executions; what is left is executions by themselves.
+        // Batches of several executions first; they remove those executions from `touched`.
         let mut batches = self.source_batches();
         batches.extend(self.joint_batches());
         for execution in std::mem::take(&mut self.touched) {
@@ -30,7 +30,7 @@ impl Scheduler {
         }
     }
 
-    /// What was decided on an execution, with its effects for the acknowledgement.
+    /// The batch of an execution's new events, with its effects for the acknowledgement.
     pub(super) fn batch(&mut self, execution: ExecutionId) -> Option<(Batch, Acknowledged)> {
         let live = self.live.get_mut(&execution)?;
         let events = std::mem::take(&mut live.events);

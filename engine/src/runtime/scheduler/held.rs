@@ -1,4 +1,4 @@
-//! Executions that another process left unfinished: taken over, or held with the reason.
+//! Recovery: executions that an earlier process left unfinished are recovered, or held with the reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::runtime::unfinished::Unfinished;
 use crate::runtime::workflow::Workflow;
 
 impl Scheduler {
-    /// Takes over every held execution whose workflow is registered with the same graph, and says why not of the others.
+    /// Recovers every held execution whose workflow is registered with the same graph, and warns about the others.
     pub(super) fn take_over_held(&mut self) {
         let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
         let mut news: BTreeMap<Option<String>, Vec<ExecutionId>> = BTreeMap::new();
@@ -26,7 +26,7 @@ impl Scheduler {
                 news.entry(reason).or_default().push(id);
             }
         }
-        // One line for all that are held for the same reason: there may be thousands.
+        // One line for each reason: there may be thousands of executions.
         for ids in news.into_values() {
             if let Some(standing) = ids.first().and_then(|first| self.shell.standings.get(*first)) {
                 narration::tell_held(&ids, &standing);
@@ -37,10 +37,10 @@ impl Scheduler {
     pub(super) fn resume(&mut self, execution: ExecutionId) -> Result<(), EngineError> {
         if !self.held.contains_key(&execution) {
             let why = match self.live.get(&execution).map(|live| live.state.status()) {
-                // Its end is told a moment before it is let go of.
+                // It is removed shortly after its end is reported.
                 Some(status) if status.is_final() => format!("the execution has ended ({})", status.name()),
                 Some(Status::Paused) => "it is paused, not blocked; unpause it".to_owned(),
-                Some(_) => "it runs already".to_owned(),
+                Some(_) => "it is already running".to_owned(),
                 None => return Err(self.not_live(execution)),
             };
             return Err(EngineError::Rejected { execution, why });
@@ -49,7 +49,7 @@ impl Scheduler {
             .map_err(|standing| EngineError::Rejected { execution, why: standing.advice().unwrap_or_default() })
     }
 
-    /// Cancels a held execution, whatever became of its workflow: it is taken over as it began, only to end it, and none
+    /// Cancels a held execution, also without its workflow: recovers it with its own definition, only to end it. None
     /// of its tasks runs.
     pub(super) fn cancel_held(&mut self, execution: ExecutionId, request: Request) -> Result<(), EngineError> {
         let rejected = |why: String| EngineError::Rejected { execution, why };
@@ -58,12 +58,12 @@ impl Scheduler {
             Some(Unfinished::Broken(standing)) => return Err(rejected(standing.advice().unwrap_or_default())),
             None => return Err(self.not_live(execution)),
         };
-        // First the attempts that its process took with it: they hold no slot here.
+        // Recovering first abandons the attempts of the earlier process, which hold no slot here.
         self.recover(execution, workflow).map_err(rejected)?;
         self.decide(execution, Command::Cancel(request)).map_err(|rejection| rejected(rejection.to_string()))
     }
 
-    /// Takes a held execution over; with another graph only `on_purpose`. Otherwise says how it stands.
+    /// Recovers a held execution; with another graph only if `on_purpose`. Otherwise returns why it stays held.
     fn take_over(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), Standing> {
         let workflow = {
             let state = match self.held.get(&id) {
@@ -86,11 +86,11 @@ impl Scheduler {
             workflow
         };
         self.recover(id, workflow).map_err(|why| Standing::refused(&why))?;
-        tracing::info!(execution = %id, "took over an unfinished execution");
+        tracing::info!(execution = %id, "recovered an unfinished execution");
         Ok(())
     }
 
-    /// Makes a held execution live, with this workflow.
+    /// Makes a held execution live with this workflow.
     fn recover(&mut self, id: ExecutionId, workflow: Arc<Workflow>) -> Result<(), String> {
         let Some(Unfinished::Whole(state)) = self.held.remove(&id) else { return Ok(()) };
         self.shell.standings.set(id, None);

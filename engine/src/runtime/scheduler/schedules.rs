@@ -1,4 +1,4 @@
-//! Schedules in the scheduler: their alarms, and the executions that they start.
+//! Schedules: their alarms, and the executions that they start.
 
 use cloacina_store::log::Listing;
 
@@ -16,14 +16,14 @@ use crate::runtime::message::{ScheduleRequest, Source};
 use crate::runtime::schedules::ScheduleError;
 
 impl Scheduler {
-    /// Looks after every schedule whose workflow is registered: what was due while nobody did is caught up with or skipped.
+    /// Catches up with every schedule whose workflow is registered: missed fires are made up for or skipped.
     pub(super) fn attend_schedules(&mut self) {
         let waiting = self.schedules.iter().filter(|(_, live)| !live.attended).map(|(id, _)| *id);
         let waiting: Vec<ScheduleId> = waiting.collect();
         waiting.into_iter().for_each(|id| self.fire_schedule(id));
     }
 
-    /// Fires for what is due, and sets the alarm for what comes next.
+    /// Fires for all due times, and sets the alarm for the next one.
     pub(super) fn fire_schedule(&mut self, id: ScheduleId) {
         if !self.shell.config.cron || self.failed.is_some() || self.stopping.is_some() {
             return;
@@ -35,12 +35,15 @@ impl Scheduler {
             live.attended = false;
             let next = live.state.next();
             if next.is_none_or(|due| due > now) {
-                // So that it is said when it is due.
+                // Warn when it is due.
                 return self.arm(Source::Schedule(id), next);
             }
             let name = live.state.workflow().clone();
             let unknown = self.unknown_workflow(&name);
-            tracing::warn!(schedule = %id, "a schedule is due and does not fire: {unknown}. It waits for it");
+            tracing::warn!(
+                schedule = %id,
+                "a schedule is due and cannot fire: {unknown}. It fires once the workflow is registered"
+            );
             return self.disarm(Source::Schedule(id));
         };
         let Some(calendar) = &live.calendar else { return };
@@ -68,7 +71,7 @@ impl Scheduler {
         }
     }
 
-    /// Keeps a decision until the end of the turn, and sets the alarm.
+    /// Records a decision until the end of the turn, and sets the alarm.
     fn keep_schedule(&mut self, id: ScheduleId, decision: Decision) {
         let Some(live) = self.schedules.get_mut(&id) else { return };
         let text = codec::encode_schedule_label(&label(&live.state));
@@ -93,7 +96,7 @@ impl Scheduler {
                         let attended = self.shell.registry.find(state.workflow()).is_some();
                         if !attended {
                             let unknown = self.unknown_workflow(state.workflow());
-                            tracing::warn!(schedule = %id, "{unknown}. The schedule waits for it");
+                            tracing::warn!(schedule = %id, "{unknown}. The schedule fires once the workflow is registered");
                         }
                         let live = LiveSchedule { calendar: Some(calendar), attended, ..LiveSchedule::found(state) };
                         self.schedules.insert(id, live);
@@ -147,7 +150,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Fires for what is due, or skips it, before the schedule is changed: both go to the log in one batch.
+    /// Fires or skips all due times before the schedule is changed. Both go to the log in one batch.
     fn settle_due(&mut self, id: ScheduleId, change: &Command) {
         let now = self.wall;
         let Some(live) = self.schedules.get_mut(&id) else { return };
@@ -168,12 +171,12 @@ impl Scheduler {
         match decide(&mut live.state, Command::Skip, calendar, now) {
             Ok(decision) => self.keep_schedule(id, decision),
             Err(rejection) => {
-                tracing::error!(schedule = %id, %rejection, "what was due could not be skipped; this is a bug")
+                tracing::error!(schedule = %id, %rejection, "due times could not be skipped; this is a bug")
             }
         }
     }
 
-    /// Answers once everything that was decided on a schedule so far is durable.
+    /// Answers once all events of a schedule so far are durable.
     fn answer_schedule(&mut self, id: ScheduleId, answer: impl FnOnce(Result<(), ScheduleError>) + Send + 'static) {
         self.touch(Source::Schedule(id));
         let Some(live) = self.schedules.get_mut(&id) else { return answer(Err(ScheduleError::NotFound(id))) };
@@ -182,7 +185,7 @@ impl Scheduler {
         }));
     }
 
-    /// Forgets the schedules that were deleted, once that was handed to the log.
+    /// Removes deleted schedules, after the deletion was handed to the log.
     pub(super) fn forget_deleted_schedules(&mut self) {
         let deleted = self.schedules.iter().filter(|(_, live)| live.state.is_deleted()).map(|(id, _)| *id);
         for id in deleted.collect::<Vec<_>>() {
@@ -192,15 +195,16 @@ impl Scheduler {
     }
 }
 
-/// The input of an execution: the schedule's own, and what tells of the fire.
+/// The input of an execution: the schedule's input, and keys that describe the fire.
 fn input_of(schedule: &Schedule, scheduled: Timestamp) -> Vec<(Key, Json)> {
-    let told = [
+    let fire_keys = [
         ("schedule_id", schedule.id().to_string()),
         ("schedule_expression", schedule.expression().to_string()),
         ("schedule_timezone", schedule.timezone().to_string()),
         ("scheduled_time", rfc3339(scheduled)),
     ];
-    let own = schedule.input().iter().filter(|(key, _)| told.iter().all(|(name, _)| **key != **name)).cloned();
-    let told = told.iter().map(|(name, text)| ((*name).into(), Json::from(serde_json::Value::from(text.as_str()))));
-    own.chain(told).collect()
+    let own = schedule.input().iter().filter(|(key, _)| fire_keys.iter().all(|(name, _)| **key != **name)).cloned();
+    let fire_keys =
+        fire_keys.iter().map(|(name, text)| ((*name).into(), Json::from(serde_json::Value::from(text.as_str()))));
+    own.chain(fire_keys).collect()
 }

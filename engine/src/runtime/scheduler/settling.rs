@@ -1,4 +1,4 @@
-//! Settling: under a virtual clock, the clock moves on when nothing moves in the engine any more.
+//! Settling: a virtual clock advances only when the engine is idle.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -9,13 +9,13 @@ use crate::runtime::clock::{PATIENCE, Settled};
 use crate::runtime::message::{Message, Reply};
 
 impl Scheduler {
-    /// Answers once nothing moves any more.
+    /// Replies once the engine is idle.
     pub(super) fn settle(&mut self, reply: Reply<Settled>) {
         self.settling.waiting.push(reply);
         self.settling.until = Instant::now().checked_add(PATIENCE);
     }
 
-    /// Ends a turn: if somebody waits for it and nothing moves any more, says so.
+    /// At the end of a turn: replies to waiting requests if the engine is idle.
     pub(super) fn answer_if_settled(&mut self) {
         if self.settling.waiting.is_empty() {
             return;
@@ -38,7 +38,7 @@ impl Scheduler {
         })
     }
 
-    /// Once patience is at its end, attempts that still run are not waited for any more: neither now nor later.
+    /// After the deadline, attempts that still run are no longer waited for, now or later.
     fn give_up_attempts(&mut self) {
         let running: HashSet<_> = self.running_everywhere().collect();
         self.settling.given_up.retain(|attempt| running.contains(attempt));
@@ -48,7 +48,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether anything is under way: an attempt, a batch, or an end that is not yet told.
+    /// Whether anything is under way: an attempt, a batch, or an end that is not yet reported.
     fn moves(&mut self) -> bool {
         if self.failed.is_some() {
             return false;
@@ -56,7 +56,7 @@ impl Scheduler {
         let runs = self.running_everywhere().any(|attempt| !self.settling.given_up.contains(&attempt));
         let mut waits = false;
         for (id, live) in &self.live {
-            // An end is over when it was told; what is told may take as long as an attempt, and no longer.
+            // A finished execution counts until its end was reported, which has the same deadline as an attempt.
             waits |= live.state.status().is_final() && self.settling.until.is_some();
             if !live.durable.is_kept() {
                 waits = true;
@@ -74,7 +74,7 @@ impl Scheduler {
             .collect();
         for durable in sources.into_iter().filter_map(|outbox| outbox.waits_for()) {
             waits = true;
-            // Each asks again; what is durable once is not asked any more.
+            // Registers again on each call; a completed promise is filtered out by `waits_for`.
             let own = self.shell.own.clone();
             durable.wait(Box::new(move |_| drop(own.send(Message::Durable(None)))));
         }

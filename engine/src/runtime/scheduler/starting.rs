@@ -1,4 +1,4 @@
-//! Beginning an execution, or attaching to the one that has the id.
+//! Starting an execution, or attaching to the existing one with that id.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::runtime::message::{Executed, Reply};
 use crate::runtime::outcome::listed;
 use crate::runtime::workflow::Workflow;
 
-/// An execution that begins, and is not live yet.
+/// A new execution that is not live yet.
 pub(super) type Begun = (Execution, Decision, Arc<Workflow>);
 
 impl Scheduler {
@@ -40,7 +40,7 @@ impl Scheduler {
         }
     }
 
-    /// As a start and a wait, with one answer.
+    /// Starts an execution and waits for its end, with one answer.
     pub(super) fn execute(&mut self, request: StartRequest, id: ExecutionId, then: Box<dyn FnOnce(Executed) + Send>) {
         match self.admit(id, request) {
             Ok(Some((state, decision, workflow))) => {
@@ -56,7 +56,7 @@ impl Scheduler {
         }
     }
 
-    /// Decides on the start of an execution; `None` if it exists, and can be attached to.
+    /// Decides on the start of an execution; `None` if it exists and can be attached to.
     pub(super) fn admit(&self, id: ExecutionId, request: StartRequest) -> Result<Option<Begun>, StartError> {
         if request.execution.is_some()
             && let Some(answer) = self.existing(id, &request.workflow)
@@ -76,7 +76,7 @@ impl Scheduler {
         begun.map(Some).map_err(|rejection| StartError::Log(rejection.into()))
     }
 
-    /// Begins an execution.
+    /// Starts an execution and makes it live.
     pub(super) fn begin(
         &mut self,
         id: ExecutionId,
@@ -116,8 +116,8 @@ impl Scheduler {
         Ok((state, decision, workflow))
     }
 
-    /// Whether an execution of this workflow with this id can be attached to; `None` if there is none. Only this thread
-    /// can tell: on any other, it may begin and end between the question and the start.
+    /// Whether the execution with this id can be attached to; `None` if there is none. Only the scheduler's thread can
+    /// tell: for any other, the execution may start and end between the check and the start.
     pub(super) fn existing(&self, id: ExecutionId, asked: &Arc<str>) -> Option<Result<(), StartError>> {
         let other = |workflow: &Arc<str>| {
             let other =
@@ -183,7 +183,7 @@ impl Scheduler {
         self.live.insert(live.state.id(), live);
     }
 
-    /// Forgets an execution that is live no more.
+    /// Removes a live execution.
     pub(super) fn forget_live(&mut self, execution: ExecutionId) -> Option<Live> {
         self.completions.0.remove(execution);
         self.live.remove(&execution)

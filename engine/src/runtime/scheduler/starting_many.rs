@@ -1,4 +1,4 @@
-//! Beginning executions together: all of them, in one batch of the log, or none.
+//! Starting several executions atomically, in one batch of the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::runtime::errors::{StartError, StartManyError};
 use crate::runtime::message::Reply;
 use crate::runtime::output_commit::Acknowledged;
 
-/// Replies once several answers have come, or with the first that is an error.
+/// Replies once all of several answers have arrived, or with the first error.
 struct Joint {
     left: AtomicUsize,
     reply: Reply<Result<(), StartManyError>>,
@@ -27,7 +27,7 @@ impl Joint {
             Ok(()) => Ok(()),
             Err(error) => Err(StartManyError { at, why: StartError::Log(error.into()) }),
         };
-        // The first reply counts, and the asker may be gone.
+        // Only the first reply counts, and the asker may be gone.
         let _ = self.reply.try_send(reply);
     }
 }
@@ -44,8 +44,8 @@ impl Scheduler {
         }
     }
 
-    /// Begins executions, or finds those that are there. Returns whose durability is to be waited for, by the places of the
-    /// requests. An error changes nothing.
+    /// Starts executions, or attaches to existing ones. Returns the executions whose durability the reply waits for,
+    /// with the index of their request. An error changes nothing.
     fn begin_all(
         &mut self,
         starts: Vec<(ExecutionId, StartRequest)>,
@@ -70,7 +70,7 @@ impl Scheduler {
                 None => existing.push((at, id)),
             }
         }
-        // One batch: durable with the last of them.
+        // They share a batch, so waiting for the last one is enough.
         let mut waits_for = existing;
         waits_for.extend(new.last().map(|(at, id, _)| (*at, *id)));
         let together = new.iter().map(|(_, id, _)| *id).collect();
@@ -90,7 +90,7 @@ impl Scheduler {
         }
     }
 
-    /// The batches of the executions that start together in this turn.
+    /// The batches of the groups of executions that start in this turn.
     pub(super) fn joint_batches(&mut self) -> Vec<(Batch, Acknowledge)> {
         let together = std::mem::take(&mut self.together);
         together.into_iter().filter_map(|executions| self.joint_batch(executions)).collect()
@@ -107,7 +107,7 @@ impl Scheduler {
         (!joint.frames.is_empty()).then_some((joint, Box::new(perform)))
     }
 
-    /// Adds what was decided on an execution to a batch.
+    /// Adds the new events of an execution to a batch.
     pub(super) fn join(&mut self, joint: &mut Batch, execution: ExecutionId) -> Option<Acknowledged> {
         let (batch, acknowledged) = self.batch(execution)?;
         for definition in batch.definitions {

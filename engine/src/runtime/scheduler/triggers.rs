@@ -1,4 +1,4 @@
-//! Triggers in the scheduler: when they are polled, and the executions that they start.
+//! Triggers: when they are polled, and the executions that they start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::runtime::trigger::{Poll, PollResult, Trigger};
 use crate::runtime::triggers::TriggerError;
 
 impl Scheduler {
-    /// Polls what is registered now, and nothing else.
+    /// Starts to poll the triggers that are registered now, and stops polling all others.
     pub(super) fn attend_triggers(&mut self) {
         if self.failed.is_some() || self.stopping.is_some() {
             return;
@@ -61,7 +61,10 @@ impl Scheduler {
         let (name, workflow) = (live.state.definition().name.clone(), live.state.definition().workflow.clone());
         if is_new && self.shell.registry.find(&workflow).is_none() {
             let unknown = self.unknown_workflow(&workflow);
-            tracing::warn!(trigger = %name, "trigger '{name}' is not polled: {unknown}. It waits for it");
+            tracing::warn!(
+                trigger = %name,
+                "trigger '{name}' is not polled: {unknown}. Polling starts once the workflow is registered"
+            );
         }
         let Some(live) = self.triggers.get_mut(&id) else { return };
         if (is_new || live.alarm.is_none()) && !live.polling {
@@ -69,7 +72,7 @@ impl Scheduler {
         }
     }
 
-    /// Has a trigger polled at a time, if it is to be polled at all.
+    /// Sets the time of a trigger's next poll, if it is polled at all.
     fn arm_trigger(&mut self, id: TriggerId, due: Option<Timestamp>) {
         let Some(live) = self.triggers.get(&id) else { return };
         let has_workflow = self.shell.registry.find(&live.state.definition().workflow).is_some();
@@ -99,7 +102,7 @@ impl Scheduler {
             Ok(Poll::Fire(input)) => self.fire_trigger(id, input),
             Err(error) => tracing::error!(
                 trigger = %name, traceback = error.traceback.as_deref().unwrap_or_default(),
-                "trigger '{name}' failed: {}: {}; it is polled again", error.kind, error.message
+                "trigger '{name}' failed: {}: {}; it will be polled again", error.kind, error.message
             ),
         }
         let Some(live) = self.triggers.get(&id) else { return };
@@ -188,7 +191,7 @@ impl Scheduler {
         }
     }
 
-    /// Answers once the last word on every trigger is durable.
+    /// Replies once all events of all triggers are durable.
     fn answer_when_triggers_are_durable(&mut self, reply: Reply<Result<(), TriggerError>>) {
         let left = Arc::new(reply);
         let ids: Vec<TriggerId> = self.triggers.keys().copied().collect();

@@ -106,7 +106,7 @@ impl Outlet {
         let mut results = self.0.results.lock().unwrap_or_else(PoisonError::into_inner);
         running.finish_into(context, result, &mut results);
         // Whoever looks after the queue sends them if the next attempt takes long. It needs this lock for that.
-        if results.len() >= RESULTS || !self.0.queue.is_more_to_come() {
+        if results.len() >= RESULTS || !self.0.queue.has_next_item() {
             results.send();
         }
     }
@@ -163,7 +163,7 @@ impl Inbox {
                 return Ok(next);
             }
             next = match without_gil(py, || shared.queue.wait(|| shared.send_results()))? {
-                Woken::Called => shared.queue.take_called(Message::is_short),
+                Woken::ItemAvailable => shared.queue.take_woken(Message::is_short),
                 Woken::Closed => return Ok(self.last_call()),
             };
         }

@@ -217,7 +217,7 @@ impl Clock {
 #[derive(Debug)]
 pub(crate) struct WallClock {
     /// The last time returned, and when that was by the steady clock.
-    told: Mutex<(Instant, i64)>,
+    last: Mutex<(Instant, i64)>,
     /// Reads the wall clock.
     wall: fn() -> i64,
 }
@@ -242,17 +242,17 @@ pub(crate) fn warn_if_ahead(log: &str, end: Timestamp) {
 impl WallClock {
     fn from(floor: Timestamp, wall: fn() -> i64) -> Self {
         let begin = wall().max(floor.0);
-        Self { told: Mutex::new((Instant::now(), begin)), wall }
+        Self { last: Mutex::new((Instant::now(), begin)), wall }
     }
 
     fn now(&self) -> Timestamp {
-        let mut told = lock(&self.told);
+        let mut last = lock(&self.last);
         let steady = Instant::now();
-        let passed = i64::try_from(steady.saturating_duration_since(told.0).as_micros()).unwrap_or(i64::MAX);
-        let now = (self.wall)().max(told.1.saturating_add(passed / 2));
+        let passed = i64::try_from(steady.saturating_duration_since(last.0).as_micros()).unwrap_or(i64::MAX);
+        let now = (self.wall)().max(last.1.saturating_add(passed / 2));
         // Only update on a change, so that half microseconds add up.
-        if now > told.1 {
-            *told = (steady, now);
+        if now > last.1 {
+            *last = (steady, now);
         }
         Timestamp(now)
     }

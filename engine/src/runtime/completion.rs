@@ -58,16 +58,16 @@ pub(crate) struct Promise<T> {
 }
 
 struct State<T> {
-    kept: Option<T>,
+    value: Option<T>,
     /// The value while a hold delays it.
-    held_back: Option<T>,
+    delayed: Option<T>,
     holds: usize,
     waiters: Vec<Box<dyn FnOnce(T) + Send>>,
 }
 
 impl<T> Default for Promise<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { kept: None, held_back: None, holds: 0, waiters: Vec::new() }) }
+        Self { state: Mutex::new(State { value: None, delayed: None, holds: 0, waiters: Vec::new() }) }
     }
 }
 
@@ -75,18 +75,18 @@ impl<T: Clone> Promise<T> {
     /// Calls `waiter` with the value, immediately if it is set.
     pub(crate) fn wait(&self, waiter: Box<dyn FnOnce(T) + Send>) {
         let mut state = lock(&self.state);
-        match state.kept.clone() {
+        match state.value.clone() {
             None => state.waiters.push(waiter),
-            Some(kept) => {
+            Some(value) => {
                 drop(state);
-                waiter(kept);
+                waiter(value);
             }
         }
     }
 
     /// Whether the value is set.
-    pub(crate) fn is_kept(&self) -> bool {
-        lock(&self.state).kept.is_some()
+    pub(crate) fn is_complete(&self) -> bool {
+        lock(&self.state).value.is_some()
     }
 
     /// Delays [`Promise::answer`] until the hold is dropped.
@@ -99,7 +99,7 @@ impl<T: Clone> Promise<T> {
     pub(crate) fn answer(&self, known: T) {
         let mut state = lock(&self.state);
         if state.holds > 0 {
-            state.held_back = Some(known);
+            state.delayed = Some(known);
         } else {
             drop(state);
             self.complete(known);
@@ -110,9 +110,9 @@ impl<T: Clone> Promise<T> {
     pub(crate) fn complete(&self, known: T) {
         let mut state = lock(&self.state);
         let waiters = std::mem::take(&mut state.waiters);
-        let kept = state.kept.get_or_insert(known).clone();
+        let value = state.value.get_or_insert(known).clone();
         drop(state);
-        waiters.into_iter().for_each(|waiter| waiter(kept.clone()));
+        waiters.into_iter().for_each(|waiter| waiter(value.clone()));
     }
 }
 
@@ -123,7 +123,7 @@ impl<T: Clone> Drop for Hold<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
         state.holds -= 1;
-        let known = if state.holds == 0 { state.held_back.take() } else { None };
+        let known = if state.holds == 0 { state.delayed.take() } else { None };
         drop(state);
         if let Some(known) = known {
             self.0.complete(known);

@@ -50,10 +50,10 @@ impl CrashingLog {
     }
 
     /// Whether this batch is the last one that reaches the log; `Err` for every batch after it.
-    fn takes(&self, batch: &Batch) -> Result<bool, AppendError> {
+    fn is_last_batch(&self, batch: &Batch) -> Result<bool, AppendError> {
         let mut state = lock(&self.shared.0);
         if let Some((execution, seq)) = state.crashed {
-            return Err(gone(execution, seq));
+            return Err(crash_error(execution, seq));
         }
         let Some(armed) = state.armed else { return Ok(false) };
         let last = |frame: &cloacina_store::log::Frame| frame.expected_seq + frame.bodies.len() as u64;
@@ -68,13 +68,13 @@ impl CrashingLog {
     }
 }
 
-fn gone(execution: ExecutionId, seq: Seq) -> AppendError {
+fn crash_error(execution: ExecutionId, seq: Seq) -> AppendError {
     AppendError::Failed(format!("simulated crash after event {seq} of execution {execution}"))
 }
 
 impl EventLog for CrashingLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
-        match self.takes(&batch) {
+        match self.is_last_batch(&batch) {
             Err(error) => acknowledge(Err(error)),
             Ok(false) => self.inner.append_then(batch, acknowledge),
             Ok(true) => {
@@ -87,11 +87,11 @@ impl EventLog for CrashingLog {
                         let crashed = state.crashed;
                         drop(state);
                         shared.1.notify_all();
-                        let never_told = appended.and_then(|told| match crashed {
-                            Some((execution, seq)) => Err(gone(execution, seq)),
-                            None => Ok(told),
+                        let result = appended.and_then(|appended| match crashed {
+                            Some((execution, seq)) => Err(crash_error(execution, seq)),
+                            None => Ok(appended),
                         });
-                        acknowledge(never_told);
+                        acknowledge(result);
                     }),
                 );
             }

@@ -14,18 +14,18 @@ use super::fault::LogFault;
 use super::ids::new_execution_id;
 use super::lock::lock;
 use super::message::{Control, Message};
-use super::scheduler::{Found, Scheduler, Shell};
+use super::scheduler::{OpenStreams, Scheduler, Services};
 use super::standings::Standings;
-use super::unfinished::unfinished;
-use super::waiting::Waits;
+use super::unfinished::load_unfinished;
+use super::waits::Waits;
 use super::workers::Workers;
 use super::workflow::Registry;
 use crate::core::erasure::What;
 use crate::core::event::ExecutionId;
 use crate::core::time::Timestamp;
 
-mod asking;
-mod executing;
+mod execute;
+mod executions;
 mod nested;
 mod schedules;
 mod triggers;
@@ -36,7 +36,7 @@ pub use super::errors::{EngineError, ExecuteError, StartError, StartManyError, W
 pub use super::ids::ForeignId;
 pub use super::outcome::{Listed, Outcome, TaskOutcome};
 pub use crate::core::standing::{ExecutionStatus, Standing};
-pub use executing::Executing;
+pub use execute::Executing;
 pub use nested::{NestedWaitGuard, PendingWait, wait_ticket};
 
 /// An engine: one scheduler over one log. [`Engine::shutdown`] closes it; so does dropping it.
@@ -98,9 +98,9 @@ impl Engine {
     /// the reason; the others run.
     pub fn open(log: Arc<dyn EventLog>, registry: Arc<Registry>, config: EngineConfig) -> Result<Self, EngineError> {
         let failed = |error: ReadError| EngineError::Log(error.into());
-        let unfinished = unfinished(&*log).map_err(failed)?;
-        let schedules = super::schedules::found(&*log).map_err(failed)?;
-        let triggers = super::triggers::found(&*log).map_err(failed)?;
+        let unfinished = load_unfinished(&*log).map_err(failed)?;
+        let schedules = super::schedules::load(&*log).map_err(failed)?;
+        let triggers = super::triggers::load(&*log).map_err(failed)?;
         let head = log.head().map_err(failed)?;
         if matches!(config.time, TimeSource::Wall) {
             warn_if_ahead(&log.location(), Timestamp(head.time.0));
@@ -108,7 +108,7 @@ impl Engine {
         let recovered: Vec<ExecutionId> = unfinished.keys().copied().collect();
         let (messages, receiver) = crossbeam_channel::unbounded();
         let (standings, completions) = (Standings::new(log.clone()), Completions::default());
-        let shell = Shell {
+        let services = Services {
             log: log.clone(),
             registry: registry.clone(),
             environment: config.environment(),
@@ -124,7 +124,7 @@ impl Engine {
         registry.subscribe(Box::new(move || to_scheduler.send(Message::Registered).is_ok()));
         let scheduler = thread::Builder::new()
             .name("cloacina-scheduler".into())
-            .spawn(move || Scheduler::new(shell, Found { unfinished, schedules, triggers }).run())
+            .spawn(move || Scheduler::new(services, OpenStreams { unfinished, schedules, triggers }).run())
             .map_err(|error| EngineError::Log(LogFault::Thread(error.kind())))?;
         let scheduler = Mutex::new(Some(scheduler));
         if let TimeSource::Virtual(clock) = &config.time {
@@ -132,7 +132,7 @@ impl Engine {
         }
         let waits = Waits::default();
         let engine = Self { log, messages, standings, completions, recovered, config, registry, waits, scheduler };
-        engine.catch_up();
+        engine.sync_with_scheduler();
         Ok(engine)
     }
 
@@ -295,7 +295,7 @@ impl Engine {
 
     /// Waits until the scheduler has handled all earlier messages. After opening: until it knows which executions are
     /// held.
-    fn catch_up(&self) {
+    fn sync_with_scheduler(&self) {
         let nobody = ExecutionId([0; 16]);
         let _ = self.ask(|reply| Message::Peek { execution: nobody, reply });
     }

@@ -35,7 +35,7 @@ use super::message::{Message, SlotRequest};
 #[derive(Clone)]
 pub struct TaskHandle {
     info: AttemptInfo,
-    life: Life,
+    stop_token: StopToken,
     holds_slot: Arc<AtomicBool>,
     scheduler: Sender<Message>,
 }
@@ -46,7 +46,7 @@ thread_local! {
 
 impl TaskHandle {
     pub(crate) fn new(info: AttemptInfo, scheduler: Sender<Message>) -> Self {
-        Self { info, life: Life::default(), holds_slot: Arc::new(AtomicBool::new(true)), scheduler }
+        Self { info, stop_token: StopToken::default(), holds_slot: Arc::new(AtomicBool::new(true)), scheduler }
     }
 
     /// The attempt's identity.
@@ -82,8 +82,8 @@ impl TaskHandle {
         (self.info.execution, self.info.task.clone(), self.info.attempt)
     }
 
-    pub(crate) fn life(&self) -> &Life {
-        &self.life
+    pub(crate) fn stop_token(&self) -> &StopToken {
+        &self.stop_token
     }
 
     /// Whether the attempt holds one of the engine's slots.
@@ -97,7 +97,7 @@ impl TaskHandle {
     /// its steps, and return. Until it does, it runs concurrently with the next attempt.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.life.is_over()
+        self.stop_token.is_over()
     }
 
     /// Waits without a slot until a condition holds, so that other attempts can run. Takes a slot again before it
@@ -169,7 +169,7 @@ impl TaskHandle {
     /// # Errors
     /// [`AttemptOver`] as soon as it is over.
     pub fn sleep(&self, time: Duration) -> Result<(), AttemptOver> {
-        if self.life.is_over_within(time) { Err(self.over()) } else { Ok(()) }
+        if self.stop_token.is_over_within(time) { Err(self.over()) } else { Ok(()) }
     }
 
     /// Suspends the attempt's timeout until [`TaskHandle::begin_timeout`]. For executors that have to prepare first,
@@ -203,20 +203,20 @@ impl TaskHandle {
 /// Whether an attempt is over, and the executor's callback to stop it: called once, if the attempt times out, its
 /// execution is cancelled, or the engine shuts down.
 #[derive(Clone, Default)]
-pub(crate) struct Life(Arc<(Mutex<State>, Condvar)>);
+pub(crate) struct StopToken(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Default)]
 enum State {
     /// Not over, and no callback is set.
     #[default]
-    Counts,
+    Running,
     Stoppable(Box<dyn FnOnce() + Send>),
     Over,
 }
 
-impl Life {
+impl StopToken {
     /// Sets the callback that stops it. Calls it immediately if the attempt was already stopped.
-    pub(crate) fn on_over(&self, stop: impl FnOnce() + Send + 'static) {
+    pub(crate) fn on_stop(&self, stop: impl FnOnce() + Send + 'static) {
         let mut state = lock(&self.0.0);
         if matches!(*state, State::Over) {
             drop(state);
@@ -227,7 +227,7 @@ impl Life {
     }
 
     /// Ends it and calls the callback, once.
-    pub(crate) fn end(&self) {
+    pub(crate) fn stop(&self) {
         let before = std::mem::replace(&mut *lock(&self.0.0), State::Over);
         self.0.1.notify_all();
         if let State::Stoppable(stop) = before {
@@ -246,8 +246,8 @@ impl Life {
 
     /// Waits up to `time` for its end. Returns whether it is over.
     fn is_over_within(&self, time: Duration) -> bool {
-        let counts = |state: &mut State| !matches!(*state, State::Over);
-        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), time, counts);
+        let is_running = |state: &mut State| !matches!(*state, State::Over);
+        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), time, is_running);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         matches!(*state, State::Over)
     }

@@ -13,9 +13,9 @@ use super::completion::{Completion, Durable, Promise};
 use super::errors::WaitError;
 use super::handle::TaskHandle;
 use super::message::{Finished, Message};
-use super::narration;
 use super::outcome::Outcome;
 use super::task::{AttemptEnd, Notice, Observer, Results, TaskResult};
+use super::trace;
 use super::workers::Workers;
 use super::workflow::Workflow;
 use crate::core::context::values;
@@ -61,7 +61,7 @@ impl Acknowledged {
         }
         self.durable.complete(Ok(()));
         for recorded in &self.events {
-            narration::tell(self.execution, self.workflow.name(), &recorded.event);
+            trace::trace_event(self.execution, self.workflow.name(), &recorded.event);
         }
         for (observer, notice) in std::mem::take(&mut self.notices) {
             let _an_observer_that_panics_lets_go_of_its_notice = catch_unwind(AssertUnwindSafe(|| observer(notice)));

@@ -152,12 +152,12 @@ pub(super) fn past_fire(
     time: Timestamp,
     fired: &ScheduleFired,
 ) -> Result<PastFire, ScheduleError> {
-    let standing = how_it_stands(log, fired.execution)?;
+    let standing = fire_standing(log, fired.execution)?;
     Ok(PastFire { scheduled: fired.scheduled, fired: time, execution: fired.execution, standing })
 }
 
 /// Returns the status of a fire's execution.
-pub(super) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Result<Standing, LogFault> {
+pub(super) fn fire_standing(log: &dyn LogReader, execution: ExecutionId) -> Result<Standing, LogFault> {
     match log.stream(stream_of(execution)) {
         Ok(entry) => {
             let listed = listed(&entry, None)?;
@@ -173,7 +173,7 @@ pub(super) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Resu
 const PAGE: u64 = 512;
 
 /// Iterates over the events of a schedule, newest first.
-pub(super) struct Backwards<'a> {
+pub(super) struct NewestFirst<'a> {
     log: &'a dyn LogReader,
     stream: StreamId,
     /// Events before this `seq` remain to be read.
@@ -181,13 +181,13 @@ pub(super) struct Backwards<'a> {
     page: Vec<Recorded>,
 }
 
-impl<'a> Backwards<'a> {
+impl<'a> NewestFirst<'a> {
     pub(super) fn over(log: &'a dyn LogReader, entry: &StreamEntry) -> Self {
         Self { log, stream: entry.stream, before: entry.records, page: Vec::new() }
     }
 }
 
-impl Iterator for Backwards<'_> {
+impl Iterator for NewestFirst<'_> {
     type Item = Result<Recorded, ScheduleError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -236,7 +236,7 @@ pub fn rebuild_schedule(log: &dyn LogReader, id: ScheduleId) -> Result<Schedule,
 }
 
 /// Loads the schedules of a log that are not deleted, each folded. Logs an error for one that cannot be, and skips it.
-pub(super) fn found(log: &dyn EventLog) -> Result<BTreeMap<ScheduleId, Schedule>, ReadError> {
+pub(super) fn load(log: &dyn EventLog) -> Result<BTreeMap<ScheduleId, Schedule>, ReadError> {
     let mut found = BTreeMap::new();
     for entry in streams(log, StreamKind::Schedule, true)? {
         let id = ScheduleId(*entry.stream.as_bytes());

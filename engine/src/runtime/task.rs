@@ -96,7 +96,7 @@ impl RunningAttempt {
     /// Sets the callback that stops the attempt if it times out or its execution is cancelled. Called immediately if
     /// that has already happened.
     pub fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
-        self.handle.life().on_over(cancel);
+        self.handle.stop_token().on_stop(cancel);
     }
 
     /// The handle of the attempt.

@@ -93,7 +93,7 @@ fn rebuild(log: &dyn LogReader, id: TriggerId) -> Result<Option<Trigger>, LogFau
 }
 
 /// Loads the triggers of a log, each folded. Logs an error for one that cannot be, and skips it.
-pub(super) fn found(log: &dyn EventLog) -> Result<BTreeMap<TriggerId, Trigger>, ReadError> {
+pub(super) fn load(log: &dyn EventLog) -> Result<BTreeMap<TriggerId, Trigger>, ReadError> {
     let mut found = BTreeMap::new();
     for entry in streams(log, StreamKind::Trigger, false)? {
         let id = TriggerId(*entry.stream.as_bytes());

@@ -15,19 +15,19 @@ use crate::core::state::Execution;
 /// An execution that was unfinished when the log was opened, or why it cannot be resumed.
 pub(crate) enum Unfinished {
     /// It can be resumed once its workflow is registered.
-    Whole(Box<Execution>),
+    Resumable(Box<Execution>),
     /// Its history cannot be folded; the resulting standing.
-    Broken(Box<Standing>),
+    Unreadable(Box<Standing>),
 }
 
 /// Loads the unfinished executions: each folded, or with the reason why it cannot be.
-pub(super) fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unfinished>, ReadError> {
+pub(super) fn load_unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unfinished>, ReadError> {
     let mut found = BTreeMap::new();
     for entry in streams(log, StreamKind::Execution, true)? {
         let execution = execution_of(entry.stream);
         let unfinished = match rebuild(log, execution) {
-            Ok(state) => Unfinished::Whole(Box::new(state)),
-            Err(error) => Unfinished::Broken(Box::new(error.standing(execution))),
+            Ok(state) => Unfinished::Resumable(Box::new(state)),
+            Err(error) => Unfinished::Unreadable(Box::new(error.standing(execution))),
         };
         found.insert(execution, unfinished);
     }

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// ```
 pub struct WorkQueue<T> {
     state: Mutex<State<T>>,
-    called: Condvar,
+    wake: Condvar,
     /// Wakes the watcher.
     watcher: Condvar,
     patience: Duration,
@@ -38,16 +38,16 @@ pub struct WorkQueue<T> {
 struct State<T> {
     items: VecDeque<T>,
     /// Threads that sleep until they are woken.
-    resting: usize,
+    idle: usize,
     /// Wake-ups that no thread has reacted to yet.
-    calls: usize,
+    wakeups: usize,
     /// Woken threads that have not taken an item yet.
-    coming: usize,
+    arriving: usize,
     /// When the thread that runs a short item is expected back.
-    back_by: Option<Instant>,
+    expected_by: Option<Instant>,
     watch: Watch,
     /// Whether an item was taken since the watcher's last check.
-    moved: bool,
+    progressed: bool,
     closed: bool,
 }
 
@@ -63,8 +63,8 @@ enum Watch {
 /// Why [`WorkQueue::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// An item may be available: call [`WorkQueue::take_called`].
-    Called,
+    /// An item may be available: call [`WorkQueue::take_woken`].
+    ItemAvailable,
     /// The queue is closed.
     Closed,
 }
@@ -80,25 +80,25 @@ impl<T> WorkQueue<T> {
     fn with_patience(patience: Duration) -> Self {
         let state = State {
             items: VecDeque::new(),
-            resting: 0,
-            calls: 0,
-            coming: 0,
-            back_by: None,
+            idle: 0,
+            wakeups: 0,
+            arriving: 0,
+            expected_by: None,
             watch: Watch::Off,
-            moved: false,
+            progressed: false,
             closed: false,
         };
-        Self { state: Mutex::new(state), called: Condvar::new(), watcher: Condvar::new(), patience }
+        Self { state: Mutex::new(state), wake: Condvar::new(), watcher: Condvar::new(), patience }
     }
 
     /// Adds an item, and wakes a thread for it if needed. Never blocks.
     pub fn push(&self, item: T) {
         let mut state = lock(&self.state);
         state.items.push_back(item);
-        if state.back_by.is_some_and(|back_by| Instant::now() < back_by) {
-            self.have_watched(&mut state);
+        if state.expected_by.is_some_and(|expected_by| Instant::now() < expected_by) {
+            self.ensure_watcher(&mut state);
         } else {
-            self.call_one(&mut state);
+            self.wake_one(&mut state);
         }
     }
 
@@ -109,23 +109,23 @@ impl<T> WorkQueue<T> {
     }
 
     /// Takes the next item, on a thread that [`WorkQueue::wait`] woke.
-    pub fn take_called(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
+    pub fn take_woken(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
         let mut state = lock(&self.state);
-        state.coming -= 1;
+        state.arriving -= 1;
         self.take_from(state, is_short)
     }
 
     fn take_from(&self, mut state: MutexGuard<'_, State<T>>, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
-        state.back_by = None;
+        state.expected_by = None;
         let item = state.items.pop_front()?;
-        state.moved = true;
+        state.progressed = true;
         if is_short(&item) {
-            state.back_by = Some(Instant::now() + self.patience);
+            state.expected_by = Some(Instant::now() + self.patience);
             if !state.items.is_empty() {
-                self.have_watched(&mut state);
+                self.ensure_watcher(&mut state);
             }
         } else if !state.items.is_empty() {
-            self.call_one(&mut state);
+            self.wake_one(&mut state);
         }
         Some(item)
     }
@@ -135,7 +135,7 @@ impl<T> WorkQueue<T> {
     pub fn wait(&self, overdue: impl Fn()) -> Woken {
         let mut state = lock(&self.state);
         loop {
-            if let Some(woken) = woken(&mut state).or_else(|| left_over(&mut state)) {
+            if let Some(woken) = woken(&mut state).or_else(|| leftover(&mut state)) {
                 return woken;
             }
             if state.watch == Watch::Wanted {
@@ -147,9 +147,9 @@ impl<T> WorkQueue<T> {
                 state = lock(&self.state);
                 continue;
             }
-            state.resting += 1;
-            state = self.called.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.resting -= 1;
+            state.idle += 1;
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 
@@ -157,17 +157,18 @@ impl<T> WorkQueue<T> {
     fn watch(&self, mut state: MutexGuard<'_, State<T>>) -> Option<Woken> {
         state.watch = Watch::On;
         loop {
-            state.moved = false;
+            state.progressed = false;
             let waited = self.watcher.wait_timeout(state, self.patience);
             let (after, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             state = after;
             let mut woken = woken(&mut state);
-            let is_overdue = waited.timed_out() && state.back_by.is_none_or(|back_by| Instant::now() >= back_by);
-            if woken.is_none() && is_overdue && state.coming == 0 && !state.items.is_empty() {
-                state.coming += 1;
-                woken = Some(Woken::Called);
+            let is_overdue =
+                waited.timed_out() && state.expected_by.is_none_or(|expected_by| Instant::now() >= expected_by);
+            if woken.is_none() && is_overdue && state.arriving == 0 && !state.items.is_empty() {
+                state.arriving += 1;
+                woken = Some(Woken::ItemAvailable);
             }
-            if woken.is_some() || (is_overdue && !state.moved) {
+            if woken.is_some() || (is_overdue && !state.progressed) {
                 state.watch = Watch::Off;
                 return woken;
             }
@@ -176,15 +177,15 @@ impl<T> WorkQueue<T> {
 
     /// Whether the thread that runs a short item will find another one when it comes back, and is watched until then. A
     /// thread that was woken to be the watcher counts.
-    pub fn is_more_to_come(&self) -> bool {
+    pub fn has_next_item(&self) -> bool {
         let state = lock(&self.state);
-        state.watch != Watch::Off && state.back_by.is_some() && !state.items.is_empty()
+        state.watch != Watch::Off && state.expected_by.is_some() && !state.items.is_empty()
     }
 
     /// Number of threads that wait or were just woken.
     pub fn waiting(&self) -> usize {
         let state = lock(&self.state);
-        state.resting + usize::from(state.watch == Watch::On) + state.coming
+        state.idle + usize::from(state.watch == Watch::On) + state.arriving
     }
 
     /// Whether it is closed. Remaining items can still be taken.
@@ -195,29 +196,29 @@ impl<T> WorkQueue<T> {
     /// Closes the queue: [`WorkQueue::wait`] returns, now and later.
     pub fn close(&self) {
         lock(&self.state).closed = true;
-        self.called.notify_all();
+        self.wake.notify_all();
         self.watcher.notify_all();
     }
 
     /// Wakes a thread, unless a woken one has yet to take an item.
-    fn call_one(&self, state: &mut State<T>) {
-        if state.calls + state.coming > 0 {
+    fn wake_one(&self, state: &mut State<T>) {
+        if state.wakeups + state.arriving > 0 {
             return;
         }
-        if state.resting > 0 {
-            state.calls = 1;
-            self.called.notify_one();
+        if state.idle > 0 {
+            state.wakeups = 1;
+            self.wake.notify_one();
         } else if state.watch == Watch::On {
-            state.calls = 1;
+            state.wakeups = 1;
             self.watcher.notify_one();
         }
     }
 
     /// Wakes an idle thread to become the watcher, if there is none.
-    fn have_watched(&self, state: &mut State<T>) {
-        if state.watch == Watch::Off && state.resting > state.calls {
+    fn ensure_watcher(&self, state: &mut State<T>) {
+        if state.watch == Watch::Off && state.idle > state.wakeups {
             state.watch = Watch::Wanted;
-            self.called.notify_one();
+            self.wake.notify_one();
         }
     }
 }
@@ -227,23 +228,23 @@ fn woken<T>(state: &mut State<T>) -> Option<Woken> {
     if state.closed {
         return Some(Woken::Closed);
     }
-    if state.calls == 0 {
+    if state.wakeups == 0 {
         return None;
     }
-    state.calls -= 1;
-    state.coming += 1;
-    Some(Woken::Called)
+    state.wakeups -= 1;
+    state.arriving += 1;
+    Some(Woken::ItemAvailable)
 }
 
 /// Handles an item that was pushed while no thread could be woken. If the thread that runs a short item is expected
 /// back for it, this thread becomes the watcher; otherwise it takes the item.
-fn left_over<T>(state: &mut State<T>) -> Option<Woken> {
-    if state.items.is_empty() || state.coming > 0 {
+fn leftover<T>(state: &mut State<T>) -> Option<Woken> {
+    if state.items.is_empty() || state.arriving > 0 {
         return None;
     }
-    if state.back_by.is_none_or(|back_by| Instant::now() >= back_by) {
-        state.coming += 1;
-        return Some(Woken::Called);
+    if state.expected_by.is_none_or(|expected_by| Instant::now() >= expected_by) {
+        state.arriving += 1;
+        return Some(Woken::ItemAvailable);
     }
     if state.watch == Watch::Off {
         state.watch = Watch::Wanted;
@@ -286,27 +287,27 @@ mod tests {
         let queue = Arc::new(WorkQueue::default());
         let woken = waiting_thread(&queue);
         queue.push(1);
-        assert_eq!(woken.recv_timeout(SOON), Ok(Woken::Called));
-        assert_eq!(queue.take_called(|_| true), Some(1));
+        assert_eq!(woken.recv_timeout(SOON), Ok(Woken::ItemAvailable));
+        assert_eq!(queue.take_woken(|_| true), Some(1));
     }
 
     /// Sets up a queue whose first item has woken one thread, while another one is idle.
     fn with_one_called(queue: &Arc<WorkQueue<usize>>) -> Receiver<Woken> {
         let threads = [waiting_thread(queue), waiting_thread(queue)];
         queue.push(0);
-        let mut resting = Vec::new();
-        until(|| lock(&queue.state).coming == 1);
+        let mut idle = Vec::new();
+        until(|| lock(&queue.state).arriving == 1);
         thread::sleep(Duration::from_millis(50));
-        resting.extend(threads.into_iter().filter(|thread| thread.try_recv().is_err()));
-        assert_eq!(resting.len(), 1, "one is called");
-        resting.remove(0)
+        idle.extend(threads.into_iter().filter(|thread| thread.try_recv().is_err()));
+        assert_eq!(idle.len(), 1, "one is called");
+        idle.remove(0)
     }
 
     #[test]
     fn who_is_at_short_work_takes_what_comes_meanwhile_and_no_other_is_called() {
         let queue = Arc::new(WorkQueue::with_patience(SOON));
         let other = with_one_called(&queue);
-        let mut taken = vec![queue.take_called(|_| true).unwrap()];
+        let mut taken = vec![queue.take_woken(|_| true).unwrap()];
         for item in 1..100 {
             queue.push(item);
             taken.extend(queue.take(|_| true));
@@ -319,10 +320,10 @@ mod tests {
     fn another_is_called_when_short_work_takes_long_after_all() {
         let queue = Arc::new(WorkQueue::default());
         let other = with_one_called(&queue);
-        assert_eq!(queue.take_called(|_| true), Some(0));
+        assert_eq!(queue.take_woken(|_| true), Some(0));
         queue.push(1);
-        assert_eq!(other.recv_timeout(SOON), Ok(Woken::Called));
-        assert_eq!(queue.take_called(|_| true), Some(1));
+        assert_eq!(other.recv_timeout(SOON), Ok(Woken::ItemAvailable));
+        assert_eq!(queue.take_woken(|_| true), Some(1));
     }
 
     #[test]
@@ -330,9 +331,9 @@ mod tests {
         let queue = Arc::new(WorkQueue::with_patience(Duration::from_secs(1_000)));
         let other = with_one_called(&queue);
         queue.push(1);
-        assert_eq!(queue.take_called(|_| false), Some(0));
-        assert_eq!(other.recv_timeout(SOON), Ok(Woken::Called));
-        assert_eq!(queue.take_called(|_| false), Some(1));
+        assert_eq!(queue.take_woken(|_| false), Some(0));
+        assert_eq!(other.recv_timeout(SOON), Ok(Woken::ItemAvailable));
+        assert_eq!(queue.take_woken(|_| false), Some(1));
     }
 
     #[test]
@@ -340,10 +341,10 @@ mod tests {
         let queue = Arc::new(WorkQueue::with_patience(Duration::from_millis(300)));
         let other = with_one_called(&queue);
         queue.push(1);
-        assert_eq!(queue.take_called(|_| true), Some(0));
-        assert!(queue.is_more_to_come());
+        assert_eq!(queue.take_woken(|_| true), Some(0));
+        assert!(queue.has_next_item());
         assert_eq!(queue.take(|_| true), Some(1));
-        assert!(!queue.is_more_to_come());
+        assert!(!queue.has_next_item());
         until(|| lock(&queue.state).watch == Watch::Off);
         assert!(other.try_recv().is_err());
     }
@@ -352,12 +353,12 @@ mod tests {
     fn what_came_when_nobody_waited_is_not_left_lying() {
         let queue = WorkQueue::default();
         queue.push(0);
-        assert_eq!(queue.wait(|| ()), Woken::Called);
-        assert_eq!(queue.take_called(|_| true), Some(0));
+        assert_eq!(queue.wait(|| ()), Woken::ItemAvailable);
+        assert_eq!(queue.take_woken(|_| true), Some(0));
         // The one that took it does not come back.
         queue.push(1);
-        assert_eq!(queue.wait(|| ()), Woken::Called);
-        assert_eq!(queue.take_called(|_| true), Some(1));
+        assert_eq!(queue.wait(|| ()), Woken::ItemAvailable);
+        assert_eq!(queue.take_woken(|_| true), Some(1));
     }
 
     #[test]
@@ -405,7 +406,7 @@ mod tests {
                     return;
                 }
                 running = gil.lock().unwrap();
-                next = queue.take_called(is_short);
+                next = queue.take_woken(is_short);
                 continue;
             };
             running[item] += 1;

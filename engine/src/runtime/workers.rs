@@ -10,7 +10,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::attempt::{AttemptInfo, AttemptKey};
-use super::handle::{Life, TaskHandle};
+use super::handle::{StopToken, TaskHandle};
 use super::lock::lock;
 use super::task::{Report, Results, RunningAttempt, TaskBody, TaskResult};
 use super::trigger::{PollReport, RunningPoll, TriggerBody};
@@ -54,7 +54,7 @@ pub(crate) struct Workers {
     kept: usize,
     closed: AtomicBool,
     tokio: Mutex<Tokio>,
-    lives: Arc<Mutex<HashMap<AttemptKey, Life>>>,
+    stop_tokens: Arc<Mutex<HashMap<AttemptKey, StopToken>>>,
 }
 
 impl Workers {
@@ -68,7 +68,7 @@ impl Workers {
             kept,
             closed: AtomicBool::new(false),
             tokio: Mutex::default(),
-            lives: Arc::default(),
+            stop_tokens: Arc::default(),
         }
     }
 
@@ -121,9 +121,9 @@ impl Workers {
 
     /// Stops an attempt, if its executor supports that.
     pub(crate) fn stop(&self, execution: ExecutionId, task: &TaskId, attempt: Attempt) {
-        let life = lock(&self.lives).remove(&(execution, task.clone(), attempt));
-        if let Some(life) = life {
-            life.end();
+        let stop_token = lock(&self.stop_tokens).remove(&(execution, task.clone(), attempt));
+        if let Some(stop_token) = stop_token {
+            stop_token.stop();
         }
     }
 
@@ -167,11 +167,11 @@ impl Workers {
                 return report(TaskContext::default(), Err(no_executor(&why)), &mut Results::default());
             }
         };
-        let (life, span) = (handle.life().clone(), attempt_span(handle.info()));
+        let (stop_token, span) = (handle.stop_token().clone(), attempt_span(handle.info()));
         let future = tracing::Instrument::instrument(async move { body(handle).await }, span);
         let task = runtime.spawn(future);
         let abort = task.abort_handle();
-        life.on_over(move || abort.abort());
+        stop_token.on_stop(move || abort.abort());
         runtime.spawn(async move {
             let (context, result) = match task.await {
                 Ok(ended) => ended,
@@ -187,11 +187,11 @@ impl Workers {
     fn stoppable(&self, handle: &TaskHandle, report: Report) -> Report {
         let info = handle.info();
         let key = (info.execution, info.task.clone(), info.attempt);
-        let (life, lives) = (handle.life().clone(), self.lives.clone());
-        lock(&lives).insert(key.clone(), life.clone());
+        let (stop_token, stop_tokens) = (handle.stop_token().clone(), self.stop_tokens.clone());
+        lock(&stop_tokens).insert(key.clone(), stop_token.clone());
         Box::new(move |context, result, results| {
-            lock(&lives).remove(&key);
-            life.close();
+            lock(&stop_tokens).remove(&key);
+            stop_token.close();
             report(context, result, results);
         })
     }

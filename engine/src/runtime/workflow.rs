@@ -38,7 +38,7 @@ impl Workflow {
     }
 
     /// A workflow from a definition in the log. Its tasks cannot run.
-    pub(crate) fn of_the_past(graph: &Arc<Graph>) -> Self {
+    pub(crate) fn from_log(graph: &Arc<Graph>) -> Self {
         let encoded: Arc<[u8]> = codec::encode_definition(graph.definition()).into();
         let fingerprint = Fingerprint(codec::sha256(&encoded));
         let observers = graph.tasks().map(|_| None).collect();

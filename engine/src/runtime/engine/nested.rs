@@ -115,9 +115,9 @@ impl Engine {
     /// Sets the callback for a possible stall: all slots have been taken for a while, none has changed hands, and a
     /// thread that is no attempt waits for an execution that needs a slot. It runs on the scheduler's thread and must
     /// not block; answer with [`Engine::report_activity`].
-    pub fn on_stall(&self, look: impl Fn() + Send + 'static) {
+    pub fn on_stall(&self, ask_report: impl Fn() + Send + 'static) {
         // Without a scheduler nothing stalls.
-        let _ = self.messages.send(Message::OnStall(Box::new(look)));
+        let _ = self.messages.send(Message::OnStall(Box::new(ask_report)));
     }
 
     /// Reports what the running attempts do. Ignores attempts of other engines and waits that have ended. If every slot

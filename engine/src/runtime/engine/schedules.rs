@@ -13,8 +13,8 @@ use crate::runtime::cron::CronExpression;
 use crate::runtime::fault::LogFault;
 use crate::runtime::message::{Message, ScheduleRequest};
 use crate::runtime::schedules::{
-    Backwards, ListedSchedule, NewSchedule, PastFire, ScheduleError, ScheduleStats, Standing, how_it_stands, past_fire,
-    read_events,
+    ListedSchedule, NewSchedule, NewestFirst, PastFire, ScheduleError, ScheduleStats, Standing, fire_standing,
+    past_fire, read_events,
 };
 use crate::runtime::streams::streams;
 use crate::runtime::trigger::LONGEST_NAME;
@@ -136,7 +136,7 @@ impl Engine {
         offset: usize,
     ) -> Result<Vec<PastFire>, ScheduleError> {
         let entry = self.schedule_stream(id)?;
-        let fires = Backwards::over(&**self.log(), &entry).filter_map(|record| match record {
+        let fires = NewestFirst::over(&**self.log(), &entry).filter_map(|record| match record {
             Ok(Recorded { time, event: ScheduleEvent::Fired(fired), .. }) => Some(Ok((time, fired))),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
@@ -152,13 +152,13 @@ impl Engine {
     pub fn schedule_stats(&self, since: Timestamp) -> Result<ScheduleStats, ScheduleError> {
         let mut stats = ScheduleStats::default();
         for entry in streams(&**self.log(), StreamKind::Schedule, false)? {
-            for record in Backwards::over(&**self.log(), &entry) {
+            for record in NewestFirst::over(&**self.log(), &entry) {
                 let Recorded { time, event, .. } = record?;
                 if time < since {
                     break;
                 }
                 let ScheduleEvent::Fired(fired) = event else { continue };
-                let standing = how_it_stands(&**self.log(), fired.execution)?;
+                let standing = fire_standing(&**self.log(), fired.execution)?;
                 stats.total += u64::from(standing != Standing::Pruned);
                 stats.lost += u64::from(standing == Standing::Missing);
                 let completed = matches!(standing, Standing::Known { status: ExecutionStatus::Completed, .. });

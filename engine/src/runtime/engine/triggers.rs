@@ -12,7 +12,7 @@ use crate::core::time::Timestamp;
 use crate::core::trigger::{Command, TriggerEvent, TriggerId};
 use crate::runtime::fault::LogFault;
 use crate::runtime::message::{Message, TriggerRequest};
-use crate::runtime::schedules::how_it_stands;
+use crate::runtime::schedules::fire_standing;
 use crate::runtime::streams::streams;
 use crate::runtime::triggers::{ListedTrigger, PastTriggerFire, TriggerError, read_all};
 
@@ -89,7 +89,7 @@ impl Engine {
             .skip(offset)
             .take(limit)
             .map(|(fired, event)| {
-                let standing = how_it_stands(&**self.log(), event.execution)?;
+                let standing = fire_standing(&**self.log(), event.execution)?;
                 Ok(PastTriggerFire { fired, execution: event.execution, standing, context: event.context })
             })
             .collect()

@@ -41,19 +41,19 @@ pub(super) struct LiveSchedule {
     /// Its parsed expression; `None` if this version cannot parse it.
     pub(super) calendar: Option<CronExpression>,
     /// Whether this engine has caught up with the fires that are due.
-    pub(super) attended: bool,
+    pub(super) caught_up: bool,
     pub(super) outbox: Outbox,
     pub(super) alarm: Option<Timestamp>,
 }
 
 impl LiveSchedule {
     /// A schedule as found in the log, not yet caught up.
-    pub(super) fn found(state: Schedule) -> Self {
+    pub(super) fn from_log(state: Schedule) -> Self {
         let calendar = CronExpression::parse(state.expression(), state.timezone());
         let calendar = calendar.map_err(|error| {
             tracing::error!(schedule = %state.id(), %error, "the schedule cannot fire: its expression is invalid");
         });
-        Self { state, calendar: calendar.ok(), attended: false, outbox: Outbox::default(), alarm: None }
+        Self { state, calendar: calendar.ok(), caught_up: false, outbox: Outbox::default(), alarm: None }
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) struct LiveTrigger {
 
 impl LiveTrigger {
     /// A trigger as found in the log, not yet polled.
-    pub(super) fn found(state: TriggerState) -> Self {
+    pub(super) fn from_log(state: TriggerState) -> Self {
         Self {
             state,
             polled: None,
@@ -91,10 +91,10 @@ pub(super) fn live_triggers(
     found: BTreeMap<TriggerId, TriggerState>,
     unfinished: &BTreeMap<ExecutionId, Unfinished>,
 ) -> BTreeMap<TriggerId, LiveTrigger> {
-    let found = found.into_iter().map(|(id, state)| (id, LiveTrigger::found(state)));
+    let found = found.into_iter().map(|(id, state)| (id, LiveTrigger::from_log(state)));
     let mut triggers: BTreeMap<_, _> = found.collect();
     for (execution, unfinished) in unfinished {
-        if let Unfinished::Whole(state) = unfinished
+        if let Unfinished::Resumable(state) = unfinished
             && let Cause::Trigger { name } = state.cause()
             && let Some(trigger) = triggers.get_mut(&TriggerId::of(name))
         {

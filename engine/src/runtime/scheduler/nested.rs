@@ -17,13 +17,13 @@ type Blocked<'a> = BTreeMap<&'a AttemptKey, BTreeSet<WaitTicket>>;
 impl Scheduler {
     /// Refuses the newest of the deadlocked waits, if any. `report` tells which attempts wait for waits of other
     /// threads.
-    pub(super) fn refuse_hopeless_wait(&mut self, report: &[Activity]) {
+    pub(super) fn refuse_deadlocked_wait(&mut self, report: &[Activity]) {
         if self.nested.is_empty() || self.slots.is_any_free() || self.stopping.is_some() || self.failed.is_some() {
             return;
         }
-        let Some((ticket, task)) = self.newest_hopeless_wait(report) else { return };
+        let Some((ticket, task)) = self.newest_deadlocked_wait(report) else { return };
         let Some(NestedWait { execution, refuse, .. }) = self.nested.remove(&ticket) else { return };
-        let slots = self.shell.config.max_concurrent_tasks;
+        let slots = self.services.config.max_concurrent_tasks;
         tracing::warn!(
             %execution, %task, slots,
             "deadlock: every slot is held by a task that waits for an execution; one wait is refused"
@@ -32,12 +32,14 @@ impl Scheduler {
     }
 
     /// The newest deadlocked wait, and the task that it blocks.
-    fn newest_hopeless_wait(&self, report: &[Activity]) -> Option<(WaitTicket, TaskId)> {
+    fn newest_deadlocked_wait(&self, report: &[Activity]) -> Option<(WaitTicket, TaskId)> {
         let mut blocked = self.blocked_attempts(report);
         while blocked.len() >= self.slots.count() {
-            let can_end = |ticket| self.nested.get(ticket).is_none_or(|wait| self.can_move(wait.execution, &blocked));
-            let goes_on = blocked.iter().find(|(_, tickets)| tickets.iter().any(can_end)).map(|(attempt, _)| *attempt);
-            match goes_on {
+            let can_end =
+                |ticket| self.nested.get(ticket).is_none_or(|wait| self.can_progress(wait.execution, &blocked));
+            let unblocked =
+                blocked.iter().find(|(_, tickets)| tickets.iter().any(can_end)).map(|(attempt, _)| *attempt);
+            match unblocked {
                 Some(attempt) => blocked.remove(attempt),
                 None => {
                     let newest =
@@ -76,12 +78,12 @@ impl Scheduler {
         let blocked = self.blocked_attempts(&[]);
         let foreign = self.nested.values().filter(|wait| wait.attempt.is_none());
         let all: BTreeSet<ExecutionId> = foreign.map(|wait| wait.execution).collect();
-        all.into_iter().filter(|execution| !self.can_move(*execution, &blocked)).collect()
+        all.into_iter().filter(|execution| !self.can_progress(*execution, &blocked)).collect()
     }
 
     /// Whether an execution can progress without a slot: it is over, waits for a user, or has a running attempt that is
     /// not blocked.
-    fn can_move(&self, execution: ExecutionId, blocked: &Blocked<'_>) -> bool {
+    fn can_progress(&self, execution: ExecutionId, blocked: &Blocked<'_>) -> bool {
         let Some(live) = self.live.get(&execution) else { return true };
         if live.state.status() != Status::Running {
             return true;

@@ -27,7 +27,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Keeps events until the end of the turn.
-    pub(super) fn keep(&mut self, events: Vec<(Seq, Timestamp, Vec<u8>)>, listing: Listing) {
+    pub(super) fn record(&mut self, events: Vec<(Seq, Timestamp, Vec<u8>)>, listing: Listing) {
         for (seq, time, body) in events {
             let (_, last, bodies) = self.events.get_or_insert_with(|| (seq, time, Vec::new()));
             *last = time;
@@ -68,7 +68,7 @@ impl Outbox {
 
     /// The promise of the last batch, if that is not yet durable.
     pub(super) fn waits_for(&self) -> Option<&Arc<Promise<Durable>>> {
-        self.durable.as_ref().filter(|durable| !durable.is_kept())
+        self.durable.as_ref().filter(|durable| !durable.is_complete())
     }
 
     /// The frame of this turn, and the promise that it will be durable.

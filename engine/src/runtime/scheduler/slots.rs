@@ -80,7 +80,7 @@ impl Slots {
     /// Removes an attempt that waits for a slot, and tells it that it is over.
     pub(super) fn refuse(&mut self, attempt: &AttemptKey) {
         if let Some(waiter) = self.waiters.remove(attempt) {
-            waiter(Err(over(attempt)));
+            waiter(Err(attempt_over(attempt)));
         }
     }
 
@@ -106,7 +106,7 @@ impl Slots {
     pub(super) fn close(&mut self) {
         self.returning.clear();
         for (attempt, waiter) in self.waiters.drain() {
-            waiter(Err(over(&attempt)));
+            waiter(Err(attempt_over(&attempt)));
         }
     }
 }
@@ -123,7 +123,7 @@ pub(super) fn slot_of(state: &Execution, attempt: &AttemptKey) -> Option<Option<
 }
 
 /// The error for an attempt that no longer counts.
-pub(super) fn over(attempt: &AttemptKey) -> AttemptOver {
+pub(super) fn attempt_over(attempt: &AttemptKey) -> AttemptOver {
     let (execution, task, attempt) = attempt.clone();
     AttemptOver { execution, task, attempt }
 }

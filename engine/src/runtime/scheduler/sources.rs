@@ -10,8 +10,8 @@ use crate::runtime::message::Source;
 impl Scheduler {
     /// The batches of this turn's sources, including the executions that they start.
     pub(super) fn source_batches(&mut self) -> Vec<(Batch, Acknowledge)> {
-        let touched = std::mem::take(&mut self.touched_sources);
-        touched.into_iter().filter_map(|source| self.source_batch(source)).collect()
+        let dirty = std::mem::take(&mut self.dirty_sources);
+        dirty.into_iter().filter_map(|source| self.source_batch(source)).collect()
     }
 
     fn source_batch(&mut self, source: Source) -> Option<(Batch, Acknowledge)> {
@@ -21,9 +21,9 @@ impl Scheduler {
         let mut batch = Batch { definitions: Vec::new(), frames: vec![frame] };
         let mut executions = Vec::new();
         for execution in starts {
-            executions.extend(self.join(&mut batch, execution));
+            executions.extend(self.add_to_batch(&mut batch, execution));
         }
-        let acknowledged = SourceAcknowledged { source, durable, executions, own: self.shell.own.clone() };
+        let acknowledged = SourceAcknowledged { source, durable, executions, own: self.services.own.clone() };
         Some((batch, Box::new(move |result| acknowledged.perform(result))))
     }
 
@@ -36,12 +36,12 @@ impl Scheduler {
     }
 
     /// Marks a source: at the end of the turn, its events are handed to the log and its answers attached.
-    pub(super) fn touch(&mut self, source: Source) {
-        if !self.touched_sources.contains(&source) {
-            self.touched_sources.push(source);
+    pub(super) fn mark_dirty(&mut self, source: Source) {
+        if !self.dirty_sources.contains(&source) {
+            self.dirty_sources.push(source);
         }
-        if !self.asked_sources.contains(&source) {
-            self.asked_sources.push(source);
+        if !self.sources_to_answer.contains(&source) {
+            self.sources_to_answer.push(source);
         }
     }
 

@@ -13,9 +13,9 @@ use crate::core::standing::Standing;
 use crate::runtime::attempt::{AttemptActivity, AttemptKey};
 use crate::runtime::message::Activity;
 
-/// Time until the first check of what the attempts do. It doubles for each later check, up to `LONGEST_BREAK`.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const LONGEST_BREAK: Duration = Duration::from_secs(2);
+/// Time until the first check of what the attempts do. It doubles for each later check, up to `LONGEST_INTERVAL`.
+const FIRST_CHECK: Duration = Duration::from_millis(100);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Time that every attempt must have waited for a lock, or been in one place, before a warning.
 const LOCKED: Duration = Duration::from_secs(5);
@@ -26,8 +26,8 @@ const NAMED: usize = 4;
 
 impl Scheduler {
     /// At the end of a turn: detects a stall, and asks what the attempts do when a check is due.
-    pub(super) fn look_for_stalls(&mut self) {
-        let is_possible = self.stalls.look.is_some()
+    pub(super) fn check_for_stall(&mut self) {
+        let is_possible = self.stalls.ask_report.is_some()
             && !self.slots.is_any_free()
             && self.stopping.is_none()
             && self.failed.is_none()
@@ -40,24 +40,24 @@ impl Scheduler {
         let since = match &self.stalls.current {
             Some(stall) if stall.changes == changes => stall.since,
             _ => {
-                let next_look = now + FIRST_LOOK;
-                self.stalls.current = Some(Stall { changes, since: now, next_look, is_warned_about: false });
+                let next_check = now + FIRST_CHECK;
+                self.stalls.current = Some(Stall { changes, since: now, next_check, is_warned_about: false });
                 return;
             }
         };
         let is_due = self.stalls.until().is_some_and(|due| due <= now);
         let is_starved = is_due && !self.starved().is_empty();
         if let (Some(stall), true) = (&mut self.stalls.current, is_due) {
-            stall.next_look = now + now.duration_since(since).clamp(FIRST_LOOK, LONGEST_BREAK);
+            stall.next_check = now + now.duration_since(since).clamp(FIRST_CHECK, LONGEST_INTERVAL);
         }
-        if let (Some(look), true) = (&self.stalls.look, is_starved) {
-            look();
+        if let (Some(ask_report), true) = (&self.stalls.ask_report, is_starved) {
+            ask_report();
         }
     }
 
     /// Handles a report of what the attempts do.
-    pub(super) fn take_activities(&mut self, report: &[Activity]) {
-        self.refuse_hopeless_wait(report);
+    pub(super) fn handle_report(&mut self, report: &[Activity]) {
+        self.refuse_deadlocked_wait(report);
         let changes = self.slots.changes();
         let Some(stall) = self.stalls.current.as_mut().filter(|stall| stall.changes == changes) else { return };
         let waited = stall.since.elapsed();
@@ -86,20 +86,20 @@ impl Scheduler {
         if let Some(stall) = &mut self.stalls.current {
             stall.is_warned_about = true;
         }
-        let standing = Standing::no_slot(self.shell.config.max_concurrent_tasks, &named(holders), waited.as_secs());
+        let standing = Standing::no_slot(self.services.config.max_concurrent_tasks, &named(holders), waited.as_secs());
         let others = match starved.len() {
             1 => String::new(),
             count => format!(" and {} more", count - 1),
         };
         tracing::warn!("execution {first}{others}: {}", standing.advice().unwrap_or_default());
         for execution in starved {
-            self.note_stall(execution, &standing);
+            self.set_stalled(execution, &standing);
         }
     }
 
-    fn note_stall(&self, execution: ExecutionId, standing: &Standing) {
+    fn set_stalled(&self, execution: ExecutionId, standing: &Standing) {
         if self.live.get(&execution).is_some_and(|live| live.state.running().next().is_none()) {
-            self.shell.standings.set(execution, Some(standing.clone()));
+            self.services.standings.set(execution, Some(standing.clone()));
         }
     }
 }

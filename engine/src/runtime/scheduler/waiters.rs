@@ -16,7 +16,7 @@ pub(super) struct Settling {
     /// Deadline for running attempts.
     pub(super) until: Option<Instant>,
     /// Attempts that exceeded the deadline and are no longer waited for.
-    pub(super) given_up: HashSet<(ExecutionId, TaskId, Attempt)>,
+    pub(super) expired: HashSet<(ExecutionId, TaskId, Attempt)>,
     /// Executions for which `Message::Durable` will arrive when their last batch is durable.
     pub(super) watched: HashSet<ExecutionId>,
 }
@@ -53,7 +53,7 @@ pub(super) type NestedWaits = BTreeMap<WaitTicket, NestedWait>;
 /// The current stall, and the callback that asks for a report.
 #[derive(Default)]
 pub(super) struct Stalls {
-    pub(super) look: Option<Box<dyn Fn() + Send>>,
+    pub(super) ask_report: Option<Box<dyn Fn() + Send>>,
     pub(super) current: Option<Stall>,
 }
 
@@ -62,17 +62,17 @@ pub(super) struct Stall {
     /// [`super::slots::Slots::changes`] at its beginning.
     pub(super) changes: u64,
     pub(super) since: Instant,
-    pub(super) next_look: Instant,
+    pub(super) next_check: Instant,
     pub(super) is_warned_about: bool,
 }
 
 impl Stalls {
-    pub(super) fn on_stall(&mut self, look: Box<dyn Fn() + Send>) {
-        self.look = Some(look);
+    pub(super) fn on_stall(&mut self, ask_report: Box<dyn Fn() + Send>) {
+        self.ask_report = Some(ask_report);
     }
 
     /// When the next check is due.
     pub(super) fn until(&self) -> Option<Instant> {
-        self.current.as_ref().map(|stall| stall.next_look)
+        self.current.as_ref().map(|stall| stall.next_check)
     }
 }

@@ -33,7 +33,7 @@ impl Engine {
         }
         let wait = self.waits.of(execution, |waiter| self.when_done(execution, waiter));
         match timeout {
-            None => wait.for_good(),
+            None => wait.forever(),
             Some(waited) => wait.within(waited).unwrap_or(Err(WaitError::TimedOut { execution, waited })),
         }
     }
@@ -50,21 +50,21 @@ impl Engine {
         if let Err(SendError(unsent)) = self.messages.send(Message::Wait { execution, waiter: done, reply }) {
             // The scheduler is gone. The log may still be readable and has the executions that ended before.
             if let Message::Wait { waiter, .. } = unsent {
-                waiter(self.past(execution, None));
+                waiter(self.logged_end(execution, None));
             }
             return;
         }
         match answer.recv() {
             Ok(Attached::Waiting) => {}
             Ok(Attached::Blocked(standing, done)) => done(Err(WaitError::Blocked { execution, standing })),
-            Ok(Attached::NotLive(done, failed)) => done(self.past(execution, failed)),
+            Ok(Attached::NotLive(done, failed)) => done(self.logged_end(execution, failed)),
             // The scheduler dropped the callback; `CalledOnce` called it then.
             Err(_) => {}
         }
     }
 
     /// Returns the end of an execution that does not run here.
-    fn past(&self, execution: ExecutionId, failed: Option<AppendError>) -> Result<Arc<Outcome>, WaitError> {
+    fn logged_end(&self, execution: ExecutionId, failed: Option<AppendError>) -> Result<Arc<Outcome>, WaitError> {
         match rebuild(&*self.log, execution) {
             Ok(state) if state.status().is_final() => Ok(Arc::new(outcome(&state))),
             Ok(_) => Err(match failed {
@@ -109,7 +109,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotFound`], or [`EngineError::Log`] if the log's index cannot be read.
     pub fn standing(&self, execution: ExecutionId) -> Result<Standing, EngineError> {
-        self.catch_up();
+        self.sync_with_scheduler();
         let entry = match self.log.stream(stream_of(execution)) {
             Ok(entry) if entry.kind == StreamKind::Execution => entry,
             Ok(_) | Err(ReadError::NoStream(_)) => return Err(EngineError::NotFound(execution)),
@@ -131,7 +131,7 @@ impl Engine {
         limit: usize,
         before: Option<ExecutionId>,
     ) -> Result<Vec<Listed>, EngineError> {
-        self.catch_up();
+        self.sync_with_scheduler();
         let before = before.map(|execution| self.listing_key(execution)).transpose()?;
         let mut found = Vec::new();
         let mut filter = StreamFilter {

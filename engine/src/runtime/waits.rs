@@ -27,7 +27,7 @@ pub(super) struct Wait {
 #[derive(Default)]
 struct State {
     /// Whether the callback is registered. From then on, an earlier end is known.
-    asked: bool,
+    registered: bool,
     ended: Option<Ended>,
 }
 
@@ -48,7 +48,7 @@ impl Waits {
             lock(&ended.state).ended.get_or_insert(end);
             ended.woken.notify_all();
         }));
-        lock(&wait.state).asked = true;
+        lock(&wait.state).registered = true;
         wait.woken.notify_all();
         wait
     }
@@ -58,14 +58,14 @@ impl Wait {
     /// Waits up to `time`. Returns a finished execution even when `time` is zero: the time counts from when the
     /// callback is registered, by whichever thread came first.
     pub(super) fn within(&self, time: Duration) -> Option<Ended> {
-        let asked = self.woken.wait_while(lock(&self.state), |state| !state.asked && state.ended.is_none());
-        let asked = asked.unwrap_or_else(PoisonError::into_inner);
-        let waited = self.woken.wait_timeout_while(asked, time, |state| state.ended.is_none());
+        let state = self.woken.wait_while(lock(&self.state), |state| !state.registered && state.ended.is_none());
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let waited = self.woken.wait_timeout_while(state, time, |state| state.ended.is_none());
         waited.map_or_else(|poisoned| poisoned.into_inner().0.ended.clone(), |(state, _)| state.ended.clone())
     }
 
     /// Waits for the end.
-    pub(super) fn for_good(&self) -> Ended {
+    pub(super) fn forever(&self) -> Ended {
         loop {
             if let Some(ended) = self.within(LONG) {
                 return ended;
@@ -97,7 +97,7 @@ mod tests {
 
         let before = waits.of(execution, |_| unreachable!("it was asked for"));
         asked.pop().unwrap()(Err(WaitError::NotFound(execution)));
-        assert!(matches!(before.for_good(), Err(WaitError::NotFound(_))));
+        assert!(matches!(before.forever(), Err(WaitError::NotFound(_))));
 
         // The state may have changed since: a later wait asks again.
         waits.of(execution, |waiter| asked.push(waiter));

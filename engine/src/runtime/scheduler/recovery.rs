@@ -10,26 +10,26 @@ use crate::core::graph::difference;
 use crate::core::standing::Standing;
 use crate::core::state::Status;
 use crate::runtime::errors::EngineError;
-use crate::runtime::narration;
+use crate::runtime::trace;
 use crate::runtime::unfinished::Unfinished;
 use crate::runtime::workflow::Workflow;
 
 impl Scheduler {
     /// Recovers every held execution whose workflow is registered with the same graph, and warns about the others.
-    pub(super) fn take_over_held(&mut self) {
+    pub(super) fn recover_held(&mut self) {
         let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
         let mut news: BTreeMap<Option<String>, Vec<ExecutionId>> = BTreeMap::new();
         for id in ids {
-            let Err(standing) = self.take_over(id, false) else { continue };
+            let Err(standing) = self.try_recover(id, false) else { continue };
             let reason = standing.reason.clone();
-            if self.shell.standings.set(id, Some(standing)) {
+            if self.services.standings.set(id, Some(standing)) {
                 news.entry(reason).or_default().push(id);
             }
         }
         // One line for each reason: there may be thousands of executions.
         for ids in news.into_values() {
-            if let Some(standing) = ids.first().and_then(|first| self.shell.standings.get(*first)) {
-                narration::tell_held(&ids, &standing);
+            if let Some(standing) = ids.first().and_then(|first| self.services.standings.get(*first)) {
+                trace::warn_held(&ids, &standing);
             }
         }
     }
@@ -45,7 +45,7 @@ impl Scheduler {
             };
             return Err(EngineError::Rejected { execution, why });
         }
-        self.take_over(execution, true)
+        self.try_recover(execution, true)
             .map_err(|standing| EngineError::Rejected { execution, why: standing.advice().unwrap_or_default() })
     }
 
@@ -54,8 +54,8 @@ impl Scheduler {
     pub(super) fn cancel_held(&mut self, execution: ExecutionId, request: Request) -> Result<(), EngineError> {
         let rejected = |why: String| EngineError::Rejected { execution, why };
         let workflow = match self.held.get(&execution) {
-            Some(Unfinished::Whole(state)) => Arc::new(Workflow::of_the_past(state.graph())),
-            Some(Unfinished::Broken(standing)) => return Err(rejected(standing.advice().unwrap_or_default())),
+            Some(Unfinished::Resumable(state)) => Arc::new(Workflow::from_log(state.graph())),
+            Some(Unfinished::Unreadable(standing)) => return Err(rejected(standing.advice().unwrap_or_default())),
             None => return Err(self.not_live(execution)),
         };
         // Recovering first abandons the attempts of the earlier process, which hold no slot here.
@@ -64,18 +64,18 @@ impl Scheduler {
     }
 
     /// Recovers a held execution; with another graph only if `on_purpose`. Otherwise returns why it stays held.
-    fn take_over(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), Standing> {
+    fn try_recover(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), Standing> {
         let workflow = {
             let state = match self.held.get(&id) {
-                Some(Unfinished::Whole(state)) => state,
-                Some(Unfinished::Broken(standing)) => return Err((**standing).clone()),
+                Some(Unfinished::Resumable(state)) => state,
+                Some(Unfinished::Unreadable(standing)) => return Err((**standing).clone()),
                 None => return Ok(()),
             };
-            if !self.shell.config.recover && !on_purpose {
+            if !self.services.config.recover && !on_purpose {
                 return Err(Standing::recovery_is_off(id));
             }
             let name = state.workflow();
-            let Some(workflow) = self.shell.registry.find(name) else {
+            let Some(workflow) = self.services.registry.find(name) else {
                 return Err(Standing::not_registered(id, name));
             };
             if let Some(difference) = difference(state.definition(), workflow.graph().definition())
@@ -92,11 +92,11 @@ impl Scheduler {
 
     /// Makes a held execution live with this workflow.
     fn recover(&mut self, id: ExecutionId, workflow: Arc<Workflow>) -> Result<(), String> {
-        let Some(Unfinished::Whole(state)) = self.held.remove(&id) else { return Ok(()) };
-        self.shell.standings.set(id, None);
+        let Some(Unfinished::Resumable(state)) = self.held.remove(&id) else { return Ok(()) };
+        self.services.standings.set(id, None);
         let definition = (workflow.fingerprint(), workflow.graph().clone());
         self.go_live(*state, workflow);
-        let command = Command::Recover { environment: self.shell.environment.clone(), definition };
+        let command = Command::Recover { environment: self.services.environment.clone(), definition };
         self.decide(id, command).map_err(|rejection| rejection.to_string())
     }
 }

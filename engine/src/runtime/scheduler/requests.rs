@@ -42,11 +42,11 @@ impl Scheduler {
 
     /// Returns why a request on an execution that is not live is rejected.
     pub(super) fn not_live(&self, execution: ExecutionId) -> EngineError {
-        if let Some(standing) = self.shell.standings.held(execution) {
+        if let Some(standing) = self.services.standings.held(execution) {
             let why = format!("it is {}: {}", standing.status.in_a_sentence(), standing.advice().unwrap_or_default());
             return EngineError::Rejected { execution, why };
         }
-        match self.shell.log.stream(stream_of(execution)) {
+        match self.services.log.stream(stream_of(execution)) {
             Ok(entry) if entry.kind != StreamKind::Execution => ForeignId { id: execution, kind: entry.kind }.into(),
             Ok(entry) => match listed(&entry, None) {
                 Ok(listed) => EngineError::Rejected {
@@ -76,14 +76,14 @@ impl Scheduler {
     }
 
     /// Updates the standing of each execution that changed in this turn: whether it waits now.
-    pub(super) fn note_standings(&mut self) {
-        let moved = std::mem::take(&mut self.moved);
-        for execution in self.touched.iter().chain(&moved) {
+    pub(super) fn update_standings(&mut self) {
+        let slots_changed = std::mem::take(&mut self.slots_changed);
+        for execution in self.dirty.iter().chain(&slots_changed) {
             let Some(live) = self.live.get(execution) else { continue };
             let standing = self.standing_of(live);
             // The label in the listing has every other status.
             let is_news = matches!(standing.status, ExecutionStatus::Waiting | ExecutionStatus::Deferred);
-            self.shell.standings.set(*execution, is_news.then_some(standing));
+            self.services.standings.set(*execution, is_news.then_some(standing));
         }
     }
 
@@ -106,7 +106,7 @@ impl Scheduler {
             live.completion.wait(waiter);
             return Attached::Waiting;
         }
-        match self.shell.standings.held(execution) {
+        match self.services.standings.held(execution) {
             Some(standing) => Attached::Blocked(Box::new(standing), waiter),
             None => Attached::NotLive(waiter, self.failed.clone()),
         }
@@ -116,7 +116,7 @@ impl Scheduler {
     pub(super) fn answer_when_durable(&mut self, execution: ExecutionId, answer: Answer) {
         let Some(live) = self.live.get_mut(&execution) else { return answer(Ok(())) };
         if live.answers.is_empty() {
-            self.asked.push(execution);
+            self.to_answer.push(execution);
         }
         live.answers.push(answer);
     }

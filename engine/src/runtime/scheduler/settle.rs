@@ -20,8 +20,8 @@ impl Scheduler {
         if self.settling.waiting.is_empty() {
             return;
         }
-        self.give_up_attempts();
-        if self.moves() {
+        self.expire_attempts();
+        if self.is_busy() {
             return;
         }
         let next = self.timers.first().map(|(due, _)| *due);
@@ -39,29 +39,29 @@ impl Scheduler {
     }
 
     /// After the deadline, attempts that still run are no longer waited for, now or later.
-    fn give_up_attempts(&mut self) {
+    fn expire_attempts(&mut self) {
         let running: HashSet<_> = self.running_everywhere().collect();
-        self.settling.given_up.retain(|attempt| running.contains(attempt));
+        self.settling.expired.retain(|attempt| running.contains(attempt));
         if self.settling.until.is_some_and(|until| Instant::now() >= until) {
-            self.settling.given_up.extend(running);
+            self.settling.expired.extend(running);
             self.settling.until = None;
         }
     }
 
     /// Whether anything is under way: an attempt, a batch, or an end that is not yet reported.
-    fn moves(&mut self) -> bool {
+    fn is_busy(&mut self) -> bool {
         if self.failed.is_some() {
             return false;
         }
-        let runs = self.running_everywhere().any(|attempt| !self.settling.given_up.contains(&attempt));
+        let runs = self.running_everywhere().any(|attempt| !self.settling.expired.contains(&attempt));
         let mut waits = false;
         for (id, live) in &self.live {
             // A finished execution counts until its end was reported, which has the same deadline as an attempt.
             waits |= live.state.status().is_final() && self.settling.until.is_some();
-            if !live.durable.is_kept() {
+            if !live.durable.is_complete() {
                 waits = true;
                 if self.settling.watched.insert(*id) {
-                    let (own, id) = (self.shell.own.clone(), *id);
+                    let (own, id) = (self.services.own.clone(), *id);
                     live.durable.wait(Box::new(move |_| drop(own.send(Message::Durable(Some(id))))));
                 }
             }
@@ -75,9 +75,9 @@ impl Scheduler {
         for durable in sources.into_iter().filter_map(|outbox| outbox.waits_for()) {
             waits = true;
             // Registers again on each call; a completed promise is filtered out by `waits_for`.
-            let own = self.shell.own.clone();
+            let own = self.services.own.clone();
             durable.wait(Box::new(move |_| drop(own.send(Message::Durable(None)))));
         }
-        runs || waits || (self.polls() && self.settling.until.is_some())
+        runs || waits || (self.is_polling() && self.settling.until.is_some())
     }
 }

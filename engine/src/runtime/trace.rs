@@ -10,7 +10,7 @@ use crate::core::standing::Standing;
 const TARGET: &str = "cloacina_engine::execution";
 
 /// Logs an event.
-pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
+pub(super) fn trace_event(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
     match event {
         Event::ExecutionStarted(_) => {
             tracing::info!(
@@ -26,7 +26,7 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
             tracing::debug!(
             target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' completed, attempt {attempt}");
         }
-        Event::TaskFailed(failed) => tell_failed(execution, workflow, failed),
+        Event::TaskFailed(failed) => trace_failed(execution, workflow, failed),
         Event::TaskSkipped(skipped) => {
             let (task, rule) = (&skipped.task, &skipped.why.rule);
             let by = if skipped.why.failure { "failure" } else { "its rule" };
@@ -50,9 +50,9 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
             tracing::debug!(
             target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' resumed, attempt {attempt}");
         }
-        Event::ExecutionCompleted(_) => tell_ended(execution, workflow, "completed"),
-        Event::ExecutionFailed(_) => tell_ended(execution, workflow, "failed"),
-        Event::ExecutionCancelled(_) => tell_ended(execution, workflow, "was cancelled"),
+        Event::ExecutionCompleted(_) => trace_ended(execution, workflow, "completed"),
+        Event::ExecutionFailed(_) => trace_ended(execution, workflow, "failed"),
+        Event::ExecutionCancelled(_) => trace_ended(execution, workflow, "was cancelled"),
         Event::ContextWritten(_)
         | Event::ContextRemoved(_)
         | Event::ExecutionPaused(_)
@@ -63,7 +63,7 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
 }
 
 /// Warns about executions that are held for the same reason, with the first one's next step. A user has to act.
-pub(super) fn tell_held(ids: &[ExecutionId], standing: &Standing) {
+pub(super) fn warn_held(ids: &[ExecutionId], standing: &Standing) {
     /// How many ids are named.
     const NAMED: usize = 5;
     let [first, others @ ..] = ids else { return };
@@ -83,7 +83,7 @@ pub(super) fn tell_held(ids: &[ExecutionId], standing: &Standing) {
     );
 }
 
-fn tell_failed(execution: ExecutionId, workflow: &Arc<str>, failed: &TaskFailed) {
+fn trace_failed(execution: ExecutionId, workflow: &Arc<str>, failed: &TaskFailed) {
     let TaskFailed { task, attempt, error, .. } = failed;
     let (kind, message) = (&error.kind, &error.message);
     if failed.retry_at.is_some() {
@@ -99,7 +99,7 @@ fn tell_failed(execution: ExecutionId, workflow: &Arc<str>, failed: &TaskFailed)
     }
 }
 
-fn tell_ended(execution: ExecutionId, workflow: &Arc<str>, how: &str) {
+fn trace_ended(execution: ExecutionId, workflow: &Arc<str>, how: &str) {
     tracing::info!(
             target: TARGET, %execution, %workflow, "execution {execution} of workflow '{workflow}' {how}");
 }

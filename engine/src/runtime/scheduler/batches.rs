@@ -17,16 +17,16 @@ use crate::runtime::workflow::Workflow;
 
 impl Scheduler {
     /// Hands all events of this turn to the log at once, so that they share a flush.
-    pub(super) fn hand_over(&mut self) {
-        // Batches of several executions first; they remove those executions from `touched`.
+    pub(super) fn append_dirty(&mut self) {
+        // Batches of several executions first; they remove those executions from `dirty`.
         let mut batches = self.source_batches();
-        batches.extend(self.joint_batches());
-        for execution in std::mem::take(&mut self.touched) {
+        batches.extend(self.group_batches());
+        for execution in std::mem::take(&mut self.dirty) {
             let Some((batch, acknowledged)) = self.batch(execution) else { continue };
             batches.push((batch, Box::new(move |result| acknowledged.perform(result))));
         }
         if !batches.is_empty() {
-            self.shell.log.append_all_then(batches);
+            self.services.log.append_all_then(batches);
         }
     }
 
@@ -67,10 +67,10 @@ impl Scheduler {
             completion: live.completion.clone(),
             workflow: live.workflow.clone(),
             strict: live.state.options().strict_context,
-            max_value_bytes: self.shell.config.max_value_bytes,
-            workers: self.shell.workers.clone(),
+            max_value_bytes: self.services.config.max_value_bytes,
+            workers: self.services.workers.clone(),
             released: self.released.clone(),
-            own: self.shell.own.clone(),
+            own: self.services.own.clone(),
         };
         Some((Batch { definitions, frames: vec![frame] }, acknowledged))
     }

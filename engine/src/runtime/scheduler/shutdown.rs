@@ -18,7 +18,7 @@ use crate::runtime::unfinished::Unfinished;
 
 impl Scheduler {
     /// Begins to stop. If it is stopping already, the shorter grace applies.
-    pub(super) fn stop_within(&mut self, grace: Duration, reply: Reply<Result<(), EngineError>>) {
+    pub(super) fn begin_stop(&mut self, grace: Duration, reply: Reply<Result<(), EngineError>>) {
         let until = Instant::now().checked_add(grace);
         let stopping = self.stopping.get_or_insert(Stopping { until, replies: Vec::new() });
         stopping.until = [stopping.until, until].into_iter().flatten().min();
@@ -38,15 +38,15 @@ impl Scheduler {
             live.completion.complete(Err(WaitError::Log(error.clone().into())));
             live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
         }
-        let sources: Vec<Source> = std::mem::take(&mut self.asked_sources);
+        let sources: Vec<Source> = std::mem::take(&mut self.sources_to_answer);
         for source in sources {
             if let Some(outbox) = self.outbox(source) {
                 outbox.fail(&error);
             }
         }
-        self.touched.clear();
-        self.touched_sources.clear();
-        self.asked.clear();
+        self.dirty.clear();
+        self.dirty_sources.clear();
+        self.to_answer.clear();
         self.runnable.clear();
         self.timers.clear();
         self.slots.close();
@@ -64,14 +64,14 @@ impl Scheduler {
             if let Some(slot) = slot_of(&live.state, &attempt) {
                 self.slots.leave(&attempt, slot);
             }
-            self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
+            self.services.workers.stop(execution, live.state.graph().name(task), slot.attempts());
         }
         live.completion.complete(Err(WaitError::Log(error.clone().into())));
         live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
-        if self.shell.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
+        if self.services.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
             let standing = Standing::refused(&error.to_string());
-            self.shell.standings.set(execution, Some(standing.clone()));
-            self.held.insert(execution, Unfinished::Broken(Box::new(standing)));
+            self.services.standings.set(execution, Some(standing.clone()));
+            self.held.insert(execution, Unfinished::Unreadable(Box::new(standing)));
         }
     }
 
@@ -79,7 +79,7 @@ impl Scheduler {
         let Some(stopping) = &self.stopping else { return false };
         self.failed.is_some()
             || stopping.until.is_some_and(|until| Instant::now() >= until)
-            || (!self.polls() && self.live.values().all(|live| self.is_idle(live)))
+            || (!self.is_polling() && self.live.values().all(|live| self.is_idle(live)))
     }
 
     /// Whether no attempt of it runs, except deferred ones, which wait for an unknown time.
@@ -99,13 +99,13 @@ impl Scheduler {
                 continue;
             }
             for (task, attempt) in running {
-                self.shell.workers.stop(execution, &task, attempt);
+                self.services.workers.stop(execution, &task, attempt);
             }
         }
-        self.hand_over();
-        self.shell.workers.close();
+        self.append_dirty();
+        self.services.workers.close();
         // Closing waits for earlier appends. A failed log is closed, too.
-        let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.into()));
+        let closed = self.services.log.close().map_err(|error| EngineError::Log(error.into()));
         let closed = match &self.failed {
             Some(error) => Err(EngineError::Log(error.clone().into())),
             None => closed,

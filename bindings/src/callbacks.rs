@@ -1,4 +1,4 @@
-//! A task's callbacks: told how its attempts ended, one after the other for each execution, in the order of the log.
+//! Callbacks of tasks, called at the end of attempts: one at a time for each execution, in the order of the log.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -13,11 +13,11 @@ use crate::context::Context;
 use crate::outcome::says;
 use crate::task::SharedSpec;
 
-/// What is to be told, by execution.
+/// The notices that are not delivered yet, by execution.
 #[derive(Clone, Default)]
 pub struct Untold(Arc<Mutex<HashMap<ExecutionId, VecDeque<Telling>>>>);
 
-/// A notice, and whom it is for. Those who wait for the execution are answered after it was dropped.
+/// A notice and the task with the callbacks. Waiters for the execution are answered after it is dropped.
 struct Telling {
     task: SharedSpec,
     notice: Notice,
@@ -28,7 +28,7 @@ impl Untold {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a notice, if anybody wants it. Returns whether its execution has no reader yet and now needs one.
+    /// Queues a notice if the task has a callback for it. Returns whether the execution now needs a reader.
     pub fn keep(&self, task: SharedSpec, notice: Notice) -> bool {
         if task.get().callbacks().of(&notice.end).is_none() {
             return false;
@@ -57,7 +57,7 @@ impl Untold {
     }
 }
 
-/// The notices of one execution, for the one thread that calls its callbacks.
+/// The notices of one execution, for the thread that calls its callbacks.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Notices {
     untold: Untold,
@@ -65,7 +65,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Those of an execution.
+    /// The notices of an execution.
     pub fn new(untold: Untold, execution: ExecutionId) -> Self {
         Self { untold, execution }
     }
@@ -73,7 +73,7 @@ impl Notices {
 
 #[pymethods]
 impl Notices {
-    /// The next call; None when there is nothing more to tell for now.
+    /// The next call; None when no notice is left for now.
     fn take(&self) -> Option<Call> {
         self.untold.next(self.execution).map(|telling| Call(Mutex::new(Some(telling))))
     }
@@ -85,13 +85,13 @@ pub struct Call(Mutex<Option<Telling>>);
 
 #[pymethods]
 impl Call {
-    /// Calls it. What it raises is raised.
+    /// Calls the callback, and raises what it raises.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let Some((function, arguments)) = self.call(py)? else { return Ok(()) };
         function.call1(py, arguments).map(|_| ())
     }
 
-    /// Says that it was called: those who wait for the execution need not wait for this any more.
+    /// Marks the call as done, so that it no longer delays waiters for the execution.
     fn done(&self, py: Python<'_>) {
         let telling = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         py.detach(|| drop(telling));

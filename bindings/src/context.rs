@@ -1,4 +1,4 @@
-//! `cloaca.Context`: a mapping of JSON values. It stands alone, or it is what one attempt at a task sees.
+//! `cloaca.Context`: a mapping of JSON values, either standalone or the context of an attempt.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,11 +15,11 @@ use crate::json::{from_python, quoted, sorted_text, type_name, write_text};
 use crate::parse::to_python;
 use crate::{canonical, errors, json};
 
-/// The values that the tasks of a workflow share: a mutable mapping from texts to JSON values.
+/// The values that the tasks of a workflow share: a mutable mapping from strings to JSON values.
 ///
-/// Values are None, bool, int, float, str, list, tuple and dict with text keys, nested. Integers of any size and floats
-/// come back exactly as they were; a tuple comes back as a list. Anything else is refused with a TypeError or ValueError
-/// that names its place. A value that was read is a copy: changing it changes nothing until it is set again.
+/// Values are None, bool, int, float, str, list, tuple and dict with string keys, nested. Integers of any size and
+/// floats are stored exactly; a tuple becomes a list. Anything else raises a TypeError or ValueError that names its
+/// position. Reading a value returns a copy: to change a value, set it again.
 ///
 /// Example:
 ///     >>> context = cloaca.Context({"rows": [1, 2]})
@@ -46,17 +46,17 @@ impl Context {
         Self { inner: Mutex::new(inner) }
     }
 
-    /// A context that holds these values.
+    /// Creates a context with these values.
     pub fn from_values(values: impl IntoIterator<Item = (Key, Json)>) -> Self {
         Self::of(TaskContext::from_values(values))
     }
 
-    /// Every value; this does not count as a read.
+    /// Returns all values without recording a read.
     pub fn peek(&self) -> BTreeMap<Key, Json> {
         self.inner().peek()
     }
 
-    /// Every value, for an execution to begin with.
+    /// Returns all values as the input of an execution.
     ///
     /// # Errors
     /// `ValueError` if one was erased.
@@ -64,24 +64,25 @@ impl Context {
         let values = self.peek();
         if let Some((key, _)) = values.iter().find(|(_, value)| value.is_erased()) {
             let shown = quoted(&PyString::new(py, key));
-            let what =
-                format!("context key {shown}: the value was erased from its log; give another one, or leave it out");
+            let what = format!(
+                "context key {shown}: the value was erased from its log; pass another value, or leave the key out"
+            );
             return Err(PyValueError::new_err(what));
         }
         Ok(values.into_iter().collect())
     }
 
-    /// What the attempt did up to now. What is done to the context later has no effect any more.
+    /// Returns a copy of the attempt's context. Later changes have no effect on it.
     pub fn snapshot(&self) -> TaskContext {
         self.inner().clone()
     }
 
-    /// Changes what it holds, under its lock.
+    /// Changes the context under its lock.
     pub fn change(&self, change: impl FnOnce(&mut TaskContext)) {
         change(&mut self.inner());
     }
 
-    /// Nothing that is done under the lock runs Python code.
+    /// Locks the context. No Python code may run under the lock.
     fn inner(&self) -> MutexGuard<'_, TaskContext> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +93,7 @@ impl Context {
         found.map_err(|read| errors::undeclared(py, &read))
     }
 
-    /// Sets every value of a dict, or none if one is not JSON.
+    /// Sets all values of a dict, or none if one is not JSON.
     pub fn set_all(&self, values: &Bound<'_, PyDict>) -> PyResult<()> {
         let pairs = pairs_of(values)?;
         let mut inner = self.inner();
@@ -100,13 +101,13 @@ impl Context {
         Ok(())
     }
 
-    /// Writes what makes this context equal to `other`.
+    /// Makes this context equal to `other`, writing only the differences.
     pub fn become_like(&self, other: &Self) {
         let wanted = other.peek();
         let mut inner = self.inner();
         let have = inner.peek();
         for key in have.keys().filter(|key| !wanted.contains_key(*key)) {
-            // In a strict context an undeclared key cannot be removed; it is not among these.
+            // Only an undeclared key in a strict context cannot be removed; `have` contains none.
             let _ = inner.remove(key);
         }
         for (key, value) in wanted {
@@ -127,7 +128,7 @@ impl Context {
     }
 }
 
-/// The key as text.
+/// Converts a key to a string.
 fn key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
     let Ok(text) = key.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!("a context key must be a str, not {}", type_name(key))));
@@ -141,7 +142,7 @@ fn key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
     })
 }
 
-/// A value for a key, as JSON.
+/// Converts the value of a key to JSON.
 fn value_json(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
     from_python(value).map_err(|problem| {
         let shown = quoted(&PyString::new(value.py(), key));
@@ -158,7 +159,7 @@ fn pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
     values.iter().map(pair).collect()
 }
 
-/// The same of a context of the past, in which values can be erased.
+/// Like `pairs_of`, for a dict that may contain erased values.
 fn past_pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
     let pair = |(key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
         let key = key_text(&key)?;
@@ -171,7 +172,7 @@ fn past_pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
     values.iter().map(pair).collect()
 }
 
-/// A dict of what any mapping holds.
+/// Converts any mapping to a dict.
 fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     if let Ok(dict) = data.cast::<PyDict>() {
         return Ok(dict.clone());
@@ -203,7 +204,7 @@ impl Context {
         Ok(Self::from_values(pairs))
     }
 
-    /// The value of a key, or `default` if it is not there. A key whose value is None is there.
+    /// Returns the value of a key, or `default` if the key does not exist. A key whose value is None exists.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3, "note": None})
@@ -222,19 +223,14 @@ impl Context {
         }
     }
 
-    /// Sets a key to a value, whether it is there or not: the same as `context[key] = value`.
+    /// Sets a key to a value, like `context[key] = value`.
     ///
-    /// Raises:
-    ///     TypeError, ValueError: The key is no text, or the value is not JSON; the message names the place in it.
+    /// Raises: TypeError, ValueError: The key is not a string, or the value is not JSON; the message names the
+    /// position.
     ///
-    /// Example:
-    ///     >>> context = cloaca.Context({"rows": 3})
-    ///     >>> context.set("rows", 4)
-    ///     >>> context["rows"]
-    ///     4
-    ///     >>> context.set("mean", float("nan"))
-    ///     Traceback (most recent call last):
-    ///     cloaca.errors.NotJsonError: context key 'mean': nan is not a JSON value; use None, or a text such as str(value)
+    /// Example: >>> context = cloaca.Context({"rows": 3}) >>> context.set("rows", 4) >>> context["rows"] 4 >>>
+    /// context.set("mean", float("nan")) Traceback (most recent call last): cloaca.errors.NotJsonError: context key
+    /// 'mean': nan is not a JSON value; use None, or a string such as str(value)
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = key_text(key)?;
         let value = value_json(&key, value)?;
@@ -242,31 +238,25 @@ impl Context {
         Ok(())
     }
 
-    /// Sets a key that is not there yet.
+    /// Sets a new key.
     ///
-    /// Raises:
-    ///     ValueError: It is there already.
+    /// Raises: ValueError: The key already exists.
     ///
-    /// Example:
-    ///     >>> context = cloaca.Context()
-    ///     >>> context.insert("rows", 3)
-    ///     >>> context.insert("rows", 4)
-    ///     Traceback (most recent call last):
-    ///     ValueError: context key 'rows' is there already; use set() or update()
+    /// Example: >>> context = cloaca.Context() >>> context.insert("rows", 3) >>> context.insert("rows", 4) Traceback
+    /// (most recent call last): ValueError: context key 'rows' already exists; use set() or update()
     fn insert(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.look(py, key)?.is_some() {
             return Err(PyValueError::new_err(format!(
-                "context key {} is there already; use set() or update()",
+                "context key {} already exists; use set() or update()",
                 quoted(key)
             )));
         }
         self.set(key, value)
     }
 
-    /// Sets a key that is there. (This is not dict's update(); to take over a whole dict: update_from_dict().)
+    /// Sets an existing key. (Unlike dict's update(); to set all keys of a dict, use update_from_dict().)
     ///
-    /// Raises:
-    ///     KeyError: It is not there.
+    /// Raises: KeyError: The key does not exist.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -283,7 +273,7 @@ impl Context {
         self.set(key, value)
     }
 
-    /// Removes a key. Returns its value, or None if it was not there.
+    /// Removes a key. Returns its value, or None if it did not exist.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -296,7 +286,7 @@ impl Context {
         }
     }
 
-    /// The same as remove().
+    /// Alias of remove().
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -306,7 +296,7 @@ impl Context {
         self.remove(py, key)
     }
 
-    /// Removes a key and returns its value; `default`, or a KeyError without one, if it was not there.
+    /// Removes a key and returns its value. If it does not exist, returns `default`, or raises a KeyError without one.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -331,10 +321,9 @@ impl Context {
         }
     }
 
-    /// Removes the last key in sorted order, and returns it with its value.
+    /// Removes the last key in sorted order. Returns it with its value.
     ///
-    /// Raises:
-    ///     KeyError: There is none.
+    /// Raises: KeyError: The context is empty.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"b": 2, "a": 1})
@@ -348,7 +337,7 @@ impl Context {
         Ok((key.to_string(), value_of(py, &value)?))
     }
 
-    /// The value of a key; sets it to `default` first if it is not there. It is a copy, as ever: to change it, set it.
+    /// Returns a copy of the value of a key, after setting it to `default` if it does not exist.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -371,7 +360,7 @@ impl Context {
         self.get(py, key, None)
     }
 
-    /// Removes every key.
+    /// Removes all keys.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -386,7 +375,7 @@ impl Context {
         removed.map_err(|read| errors::undeclared(py, &read))
     }
 
-    /// A dict of every value, all of it a copy. Keys come sorted.
+    /// Returns a dict with copies of all values. Keys are sorted.
     ///
     /// Example:
     ///     >>> cloaca.Context({"rows": (1, 2), "day": "2026-01-31"}).to_dict()
@@ -400,10 +389,9 @@ impl Context {
         Ok(dict)
     }
 
-    /// Sets every key of a dict (or another mapping) to its value there, or none if one of them is not JSON.
+    /// Sets all keys of a dict (or another mapping), or none if one of the values is not JSON.
     ///
-    /// Raises:
-    ///     TypeError, ValueError: It is no mapping, or a value is not JSON.
+    /// Raises: TypeError, ValueError: `data` is not a mapping, or a value is not JSON.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3, "day": "2026-01-31"})
@@ -419,7 +407,8 @@ impl Context {
         self.set_all(&dict_of(data)?)
     }
 
-    /// Every value as one JSON object: keys sorted, at every level, and no spaces. Equal contexts give the same text.
+    /// Returns all values as one JSON object, with keys sorted at every level and without spaces. Equal contexts return
+    /// the same text.
     ///
     /// Example:
     ///     >>> cloaca.Context({"rows": {"b": 2, "a": 1.0}, "big": 2**70}).to_json()
@@ -429,7 +418,7 @@ impl Context {
         sorted(py, &all)
     }
 
-    /// The context that a JSON object holds.
+    /// Creates a context from a JSON object.
     ///
     /// Raises:
     ///     ValueError: The text is not a JSON object.
@@ -453,7 +442,7 @@ impl Context {
         Ok(Self::from_values(pairs_of(dict)?))
     }
 
-    /// The keys, sorted, as a view.
+    /// Returns a view of the keys, sorted.
     ///
     /// Example:
     ///     >>> list(cloaca.Context({"b": 2, "a": 1}).keys())
@@ -462,7 +451,7 @@ impl Context {
         Self::view(slf, "KeysView")
     }
 
-    /// The values, in the order of the sorted keys, as a view.
+    /// Returns a view of the values, in the order of the sorted keys.
     ///
     /// Example:
     ///     >>> list(cloaca.Context({"b": 2, "a": 1}).values())
@@ -471,7 +460,7 @@ impl Context {
         Self::view(slf, "ValuesView")
     }
 
-    /// The pairs of key and value, in the order of the sorted keys, as a view.
+    /// Returns a view of the (key, value) pairs, in the order of the sorted keys.
     ///
     /// Example:
     ///     >>> {key: value for key, value in cloaca.Context({"b": 2, "a": 1}).items() if value > 1}
@@ -480,7 +469,7 @@ impl Context {
         Self::view(slf, "ItemsView")
     }
 
-    /// A context of its own with the same values.
+    /// Returns an independent context with the same values.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -549,7 +538,7 @@ impl Context {
     }
 }
 
-/// A value as Python has it; a [`cloaca.Erased`] for one that was erased.
+/// Converts a value to Python; an erased value becomes a [`cloaca.Erased`].
 pub fn value_of<'py>(py: Python<'py>, value: &Json) -> PyResult<Bound<'py, PyAny>> {
     if !value.is_erased() {
         return to_python(py, value.as_str());
@@ -564,9 +553,9 @@ pub fn value_of<'py>(py: Python<'py>, value: &Json) -> PyResult<Bound<'py, PyAny
     }
 }
 
-/// What stands for a value that was erased, if this is one.
+/// Returns the JSON of an erased value, if `value` is a [`cloaca.Erased`].
 fn erased(value: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
-    // Most values are not of a class that is asked for by a module.
+    // Compares the name first, to avoid the import for most values.
     if value.get_type().name()? != "Erased" {
         return Ok(None);
     }
@@ -586,8 +575,8 @@ fn json_kind(value: &Bound<'_, PyAny>) -> String {
     match type_name(value).as_str() {
         "NoneType" => "null".to_owned(),
         "list" => "a list".to_owned(),
-        "str" => "a text".to_owned(),
-        "bool" => "a truth value".to_owned(),
+        "str" => "a string".to_owned(),
+        "bool" => "a boolean".to_owned(),
         _ => "a number".to_owned(),
     }
 }

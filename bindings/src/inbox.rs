@@ -1,7 +1,7 @@
-//! Where the engine leaves what Python has to do.
+//! The inbox: work that the engine queues for Python's threads.
 //!
-//! Python functions run on threads that Python made: a thread that runs one has no Rust below it, so the interpreter can
-//! end at any time, and whatever a program expects of a Python thread holds. The engine's threads never ask for the GIL.
+//! Python functions run on threads that Python created, with no Rust frames below them: the interpreter can end at any
+//! time, and programs can rely on everything that Python threads provide. The engine's threads never request the GIL.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,44 +19,44 @@ use crate::exit::{is_exiting, without_gil};
 use crate::task::{SharedSpec, TaskSpec};
 use crate::trigger::{Poll, TriggerSpec};
 
-/// What a thread of Python's is asked to do.
+/// A piece of work for a Python thread.
 pub enum Message {
     /// Run an attempt.
     Run(SharedSpec, Box<RunningAttempt>),
     /// Poll a trigger.
     Poll(Arc<Py<TriggerSpec>>, Box<RunningPoll>),
-    /// Call something without arguments.
+    /// Call a Python callable without arguments.
     Call(Py<PyAny>),
-    /// Look at what the attempts do.
+    /// Call the function that reports what the attempts do.
     Look(Arc<Py<PyAny>>),
     /// Call the callbacks of an execution's tasks.
     Tell(ExecutionId),
 }
 
 impl Message {
-    /// Whether it is done soon, and without a wait that lets other threads of Python's run.
+    /// Whether it is done soon, and without a wait that releases the GIL.
     fn is_short(&self) -> bool {
         match self {
             Self::Run(task, _) => task.get().is_short(),
-            // Our own code, which never blocks.
+            // Code of this package, which never blocks.
             Self::Call(_) => true,
             Self::Poll(..) | Self::Look(_) | Self::Tell(_) => false,
         }
     }
 }
 
-/// The end of an inbox that the engine has. It never waits.
+/// The engine's end of an inbox. It never blocks.
 #[derive(Clone)]
 pub struct Outlet(Arc<Shared>);
 
 struct Shared {
     queue: WorkQueue<Message>,
-    /// Results of short attempts that go to the engine together.
+    /// Results of short attempts, sent to the engine in a batch.
     results: Mutex<Results>,
     untold: Untold,
 }
 
-/// So many results go to the engine at once at most: it has something to do while the next attempts run.
+/// Maximum size of a batch of results. Bounded so that the engine works while further attempts run.
 const RESULTS: usize = 16;
 
 impl Shared {
@@ -66,12 +66,12 @@ impl Shared {
 }
 
 impl Outlet {
-    /// Leaves a message. In a closed inbox nobody reads it: an attempt fails then, and its engine is shut down anyway.
+    /// Queues a message. A closed inbox drops it: an attempt in it fails, and its engine is shut down anyway.
     pub fn send(&self, message: Message) {
         self.0.queue.push(message);
     }
 
-    /// A task whose attempts are left here, and the notices of how they ended.
+    /// Creates a task whose attempts and notices are queued here.
     pub fn task(&self, spec: Py<TaskSpec>) -> Task {
         let has_callbacks = !spec.get().callbacks().is_empty();
         let spec: SharedSpec = Arc::new(spec);
@@ -85,7 +85,7 @@ impl Outlet {
         task.observe(move |notice| to.tell(spec.clone(), notice))
     }
 
-    /// A trigger whose polls are left here.
+    /// Creates a trigger whose polls are queued here.
     pub fn trigger(&self, spec: Py<TriggerSpec>) -> PyResult<Trigger> {
         let (to, spec) = (self.clone(), Arc::new(spec));
         let polls = spec.clone();
@@ -93,7 +93,7 @@ impl Outlet {
         spec.get().with_body(TriggerBody::Detached(Arc::new(body)))
     }
 
-    /// Leaves word of how an attempt ended.
+    /// Queues the notice of an attempt's end.
     pub fn tell(&self, task: SharedSpec, notice: Notice) {
         let execution = notice.info.execution;
         if self.0.untold.keep(task, notice) {
@@ -101,25 +101,25 @@ impl Outlet {
         }
     }
 
-    /// Ends an attempt. While its thread goes on to the next one, the engine hears of several at once.
+    /// Ends an attempt. The engine gets the results in batches while the thread has more short attempts.
     pub fn finish(&self, running: RunningAttempt, context: TaskContext, result: TaskResult) {
         let mut results = self.0.results.lock().unwrap_or_else(PoisonError::into_inner);
         running.finish_into(context, result, &mut results);
-        // Whoever looks after the queue sends them if the next attempt takes long. It needs this lock for that.
+        // The queue's watcher sends them if the next attempt takes long. It needs this lock for that.
         if results.len() >= RESULTS || !self.0.queue.has_next_item() {
             results.send();
         }
     }
 }
 
-/// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
+/// Queues a call in the inbox when it is dropped. So a callback that owns it queues the call even if never invoked.
 pub struct CallOnDrop {
     call: Option<Py<PyAny>>,
     inbox: Outlet,
 }
 
 impl CallOnDrop {
-    /// A call that is left when this goes.
+    /// Queues `call` when this is dropped.
     pub fn new(call: Py<PyAny>, inbox: Outlet) -> Self {
         Self { call: Some(call), inbox }
     }
@@ -133,21 +133,21 @@ impl Drop for CallOnDrop {
     }
 }
 
-/// A wait without an end is one of a year at a time.
+/// A wait without a timeout repeats waits of a year.
 pub const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Where the engine leaves what Python has to do.
+/// Work that the engine queues for Python's threads.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Inbox(Outlet);
 
 impl Inbox {
-    /// The end that messages are put in at.
+    /// The end that messages are sent from.
     pub fn outlet(&self) -> Outlet {
         self.0.clone()
     }
 
-    /// The next message; waits for it without the GIL. A message is taken only by a thread that has the GIL: one that has
-    /// to wait for it leaves what there is to the thread that runs.
+    /// Takes the next message; waits for one without the GIL. Messages are taken only with the GIL held, so that a
+    /// thread that waits for the GIL leaves them to the one that runs.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Message>> {
         let shared = &*self.0.0;
         if shared.queue.is_closed() {
@@ -169,8 +169,8 @@ impl Inbox {
         }
     }
 
-    /// The next call that is left in a closed inbox: somebody waits for it. Attempts are dropped: their engine is shut
-    /// down, and who resumes them will run them again. So are polls.
+    /// The next call in a closed inbox, which a thread may wait for. Drops attempts and polls: their engine is shut
+    /// down, and recovery runs the attempts again.
     fn last_call(&self) -> Option<Message> {
         std::iter::from_fn(|| self.0.0.queue.take(Message::is_short))
             .find(|message| matches!(message, Message::Call(_) | Message::Tell(_)))
@@ -180,7 +180,7 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         self.0.0.queue.close();
-        // Nobody else can: an outlet may outlive it.
+        // Drop what is queued: the engine's end may keep the queue alive.
         while self.last_call().is_some() {}
     }
 }
@@ -193,8 +193,8 @@ impl Inbox {
         Self(Outlet(Arc::new(shared)))
     }
 
-    /// Waits for the next thing to do: an Attempt, a Poll, Notices, or something to call. None once the inbox is closed and no call is
-    /// left in it.
+    /// Waits for the next work: an Attempt, a Poll, Notices, or a callable. None once the inbox is closed and has no
+    /// calls.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if is_exiting() {
             return Ok(None);
@@ -219,13 +219,13 @@ impl Inbox {
         }
     }
 
-    /// How many threads wait in take().
+    /// Number of threads that wait in take().
     #[getter]
     fn waiting(&self) -> usize {
         self.0.0.queue.waiting()
     }
 
-    /// Lets every thread in take() go, now and later.
+    /// Closes the inbox: take() returns, now and later.
     fn close(&self) {
         self.0.0.queue.close();
     }

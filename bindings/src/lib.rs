@@ -1,8 +1,8 @@
 //! The native half of the Python package `cloaca`.
 //!
-//! **Architecture invariant:** nothing here that a Rust user would miss. It turns Python values, functions and errors
-//! into those of the engine, and back. A thread that waits here holds no GIL, and a thread of the engine never asks for
-//! it: what Python has to do goes through an [`inbox::Inbox`], whose readers are Python's own threads.
+//! **Architecture invariant:** no logic here that a Rust user would miss. This crate converts Python values, functions
+//! and errors to those of the engine, and back. A thread that waits here does not hold the GIL, and an engine thread
+//! never requests it: work for Python goes through an [`inbox::Inbox`], which Python's own threads read.
 
 #[cfg(target_os = "linux")]
 mod allocator;

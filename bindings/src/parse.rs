@@ -1,5 +1,5 @@
-//! From JSON text to Python values: every integer as an int of its size, everything with a point or an exponent as the
-//! nearest float.
+//! Parses JSON text to Python values. Integers of any size become an int; numbers with a point or an exponent become
+//! the nearest float.
 
 use std::str::FromStr;
 
@@ -10,10 +10,10 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use crate::scan::Cursor;
 
-/// Deeper texts are refused: whoever wrote them, they must not exhaust the stack.
+/// Deeper texts are rejected, to bound the use of the stack.
 const MAX_DEPTH: usize = crate::json::MAX_DEPTH + 8;
 
-/// The value of a JSON text.
+/// Parses a JSON text.
 pub fn to_python<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let mut parser = Parser { py, cursor: Cursor::new(text), depth: 0, keys: Vec::new() };
     let value = parser.value()?;
@@ -25,14 +25,14 @@ struct Parser<'a, 'py> {
     py: Python<'py>,
     cursor: Cursor<'a>,
     depth: usize,
-    /// Keys that were met, each in the place that its text gives: objects in a list have the same ones.
+    /// Cache of keys, indexed by hash: objects in a list usually have the same keys.
     keys: Vec<Option<(&'a str, Bound<'py, PyString>)>>,
 }
 
-/// How many keys are kept.
+/// Size of the key cache.
 const KEPT_KEYS: usize = 128;
 
-/// Longer keys are not.
+/// Longest key that is cached, in bytes.
 const LONGEST_KEPT: usize = 64;
 
 impl<'a, 'py> Parser<'a, 'py> {
@@ -95,7 +95,7 @@ impl<'a, 'py> Parser<'a, 'py> {
         Ok(PyList::new(self.py, items)?.into_any())
     }
 
-    /// A key. One that was met before is the same object: it is made and hashed once.
+    /// Parses a key. Repeated keys reuse one Python object, which is created and hashed once.
     fn key(&mut self) -> PyResult<Bound<'py, PyString>> {
         let start = self.cursor.at + 1;
         let bytes = self.cursor.text.as_bytes();
@@ -118,7 +118,7 @@ impl<'a, 'py> Parser<'a, 'py> {
         }
     }
 
-    /// From the opening quote past the closing one.
+    /// Parses a string, from the opening quote past the closing one.
     fn text(&mut self) -> PyResult<Bound<'py, PyString>> {
         self.cursor.at += 1;
         let mut unescaped = None;
@@ -154,7 +154,7 @@ impl<'a, 'py> Parser<'a, 'py> {
             return Err(self.unexpected());
         }
         let place = self.place();
-        Err(PyValueError::new_err(format!("not JSON: no Unicode character is written like that, at character {place}")))
+        Err(PyValueError::new_err(format!("not JSON: invalid \\u escape at character {place}")))
     }
 
     fn number(&mut self) -> PyResult<Bound<'py, PyAny>> {
@@ -194,7 +194,7 @@ fn integer_of<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
 fn float_of<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let value = f64::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
     if value.is_infinite() {
-        return Err(PyValueError::new_err(format!("not a JSON value here: {text} is larger than any float")));
+        return Err(PyValueError::new_err(format!("number out of range: {text} is larger than any float")));
     }
     Ok(PyFloat::new(py, value).into_any())
 }

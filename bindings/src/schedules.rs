@@ -17,7 +17,7 @@ use crate::engine::NativeEngine;
 use crate::errors;
 use crate::exit::without_gil;
 
-/// What can be asked of an engine's schedules and triggers.
+/// An engine's schedules and triggers.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct NativeScheduling {
     engine: Arc<Engine>,
@@ -37,13 +37,13 @@ fn catchup_of(word: &str) -> Option<Catchup> {
 
 #[pymethods]
 impl NativeScheduling {
-    /// That of an engine.
+    /// The schedules and triggers of an engine.
     #[new]
     fn new(engine: &NativeEngine) -> Self {
         Self { engine: engine.inner().clone() }
     }
 
-    /// Makes a schedule, and returns its id.
+    /// Creates a schedule and returns its id.
     #[pyo3(signature = (workflow, expression, timezone, context, catchup, name))]
     #[allow(clippy::too_many_arguments)]
     fn create(
@@ -67,7 +67,7 @@ impl NativeScheduling {
         made.map(|id| id.to_string()).map_err(|why| errors::schedule(py, doing, &why))
     }
 
-    /// The schedules that are not deleted, newest first.
+    /// Lists the schedules that are not deleted, newest first.
     fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let found = without_gil(py, || self.engine.schedules())?;
         let found = found.map_err(|why| errors::schedule(py, "Failed to list cron schedules", &why))?;
@@ -75,21 +75,21 @@ impl NativeScheduling {
         PyList::new(py, found)
     }
 
-    /// A schedule that is not deleted.
+    /// Returns a schedule that is not deleted.
     fn get<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyDict>> {
         let id = id_of(id)?;
         let found = without_gil(py, || self.engine.schedule(id))?;
         listed(py, &found.map_err(|why| errors::schedule(py, "Failed to get cron schedule", &why))?)
     }
 
-    /// Gives a schedule another expression and time zone.
+    /// Changes the expression and time zone of a schedule.
     fn update(&self, py: Python<'_>, id: &str, expression: &str, timezone: &str) -> PyResult<()> {
         let id = id_of(id)?;
         let done = without_gil(py, || self.engine.update_schedule(id, expression, timezone))?;
         done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
     }
 
-    /// Lets a schedule fire, or not.
+    /// Enables or disables a schedule.
     fn enable(&self, py: Python<'_>, id: &str, enabled: bool) -> PyResult<()> {
         let id = id_of(id)?;
         let done = without_gil(py, || self.engine.enable_schedule(id, enabled))?;
@@ -103,7 +103,7 @@ impl NativeScheduling {
         done.map_err(|why| errors::schedule(py, "Failed to delete cron schedule", &why))
     }
 
-    /// The fires of a schedule, the last one first.
+    /// Lists the fires of a schedule, newest first.
     #[pyo3(signature = (id, limit, offset))]
     fn history<'py>(
         &self,
@@ -119,14 +119,14 @@ impl NativeScheduling {
         PyList::new(py, found)
     }
 
-    /// How the fires since a time went: how many there were, how many executions have completed, how many are lost.
+    /// Counts of the fires since a time: (total, completed executions, lost executions).
     fn stats(&self, py: Python<'_>, since: i64) -> PyResult<(u64, u64, u64)> {
         let stats = without_gil(py, || self.engine.schedule_stats(Timestamp(since)))?;
         let stats = stats.map_err(|why| errors::schedule(py, "Failed to get cron execution stats", &why))?;
         Ok((stats.total, stats.successful, stats.lost))
     }
 
-    /// The triggers of the log, in the order of their names.
+    /// Lists the triggers of the log by name.
     fn triggers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let found = without_gil(py, || self.engine.triggers())?;
         let found = found.map_err(|why| errors::trigger(py, "Failed to list trigger schedules", &why))?;
@@ -134,13 +134,13 @@ impl NativeScheduling {
         PyList::new(py, found)
     }
 
-    /// Lets a trigger be polled, or not.
+    /// Enables or disables a trigger.
     fn enable_trigger(&self, py: Python<'_>, name: &str, enabled: bool) -> PyResult<()> {
         let done = without_gil(py, || self.engine.enable_trigger(name, enabled))?;
         done.map_err(|why| errors::trigger(py, "Failed to update trigger", &why))
     }
 
-    /// The fires of a trigger that started executions, the last one first.
+    /// Lists the fires of a trigger that started executions, newest first.
     #[pyo3(signature = (name, limit, offset))]
     fn trigger_history<'py>(
         &self,
@@ -164,7 +164,7 @@ impl NativeScheduling {
     }
 }
 
-/// A schedule as a dict; `RawSchedule` in the stubs.
+/// Converts a schedule to a dict; `RawSchedule` in the stubs.
 fn listed<'py>(py: Python<'py>, listed: &ListedSchedule) -> PyResult<Bound<'py, PyDict>> {
     let label = &listed.label;
     let dict = PyDict::new(py);
@@ -184,7 +184,7 @@ fn listed<'py>(py: Python<'py>, listed: &ListedSchedule) -> PyResult<Bound<'py, 
     Ok(dict)
 }
 
-/// A fire as a dict; `RawFire` in the stubs.
+/// Converts a fire to a dict; `RawFire` in the stubs.
 fn past_fire<'py>(py: Python<'py>, fire: &PastFire) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("scheduled", fire.scheduled.0)?;
@@ -194,7 +194,7 @@ fn past_fire<'py>(py: Python<'py>, fire: &PastFire) -> PyResult<Bound<'py, PyDic
     Ok(dict)
 }
 
-/// A trigger as a dict; `RawTrigger` in the stubs.
+/// Converts a trigger to a dict; `RawTrigger` in the stubs.
 fn listed_trigger<'py>(py: Python<'py>, trigger: &ListedTrigger) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("name", &*trigger.definition.name)?;

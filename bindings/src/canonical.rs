@@ -26,28 +26,28 @@ const SAFE_DIGITS: usize = 15;
 pub fn members(py: Python<'_>, text: &str) -> Option<Vec<(String, String)>> {
     let mut scanner = Scanner::new(py, text, false);
     let mut members: Vec<(String, String)> = Vec::new();
-    scanner.cursor.space();
-    scanner.expect(b'{')?;
-    scanner.cursor.space();
+    scanner.cursor.skip_space();
+    scanner.consume(b'{')?;
+    scanner.cursor.skip_space();
     if !scanner.cursor.take(b'}') {
         loop {
-            scanner.cursor.space();
+            scanner.cursor.skip_space();
             let key = scanner.plain_key()?.to_owned();
             if members.len() == MAX_KEYS || members.iter().any(|(other, _)| *other == key) {
                 return None;
             }
-            scanner.cursor.space();
-            scanner.expect(b':')?;
+            scanner.cursor.skip_space();
+            scanner.consume(b':')?;
             scanner.value(1)?;
             members.push((key, std::mem::take(&mut scanner.out)));
-            scanner.cursor.space();
+            scanner.cursor.skip_space();
             if scanner.cursor.take(b'}') {
                 break;
             }
-            scanner.expect(b',')?;
+            scanner.consume(b',')?;
         }
     }
-    scanner.cursor.space();
+    scanner.cursor.skip_space();
     scanner.cursor.is_at_end().then_some(members)
 }
 
@@ -64,18 +64,18 @@ struct Scanner<'a, 'py> {
     cursor: Cursor<'a>,
     out: String,
     /// Whether the input is in stored form already, and keys are to be sorted.
-    sorts: bool,
+    sort_keys: bool,
     /// The keys of the open objects, as ranges of the text, and where in `out` their members begin.
     keys: Vec<(Range<usize>, usize)>,
 }
 
 impl<'a, 'py> Scanner<'a, 'py> {
-    fn new(py: Python<'py>, text: &'a str, sorts: bool) -> Self {
-        Self { py, cursor: Cursor::new(text), out: String::new(), sorts, keys: Vec::new() }
+    fn new(py: Python<'py>, text: &'a str, sort_keys: bool) -> Self {
+        Self { py, cursor: Cursor::new(text), out: String::new(), sort_keys, keys: Vec::new() }
     }
 
     fn value(&mut self, depth: usize) -> Option<()> {
-        self.cursor.space();
+        self.cursor.skip_space();
         match self.cursor.peek()? {
             b'"' => self.string(),
             b'{' if depth < MAX_DEPTH => self.object(depth),
@@ -91,15 +91,15 @@ impl<'a, 'py> Scanner<'a, 'py> {
     fn list(&mut self, depth: usize) -> Option<()> {
         self.cursor.at += 1;
         self.out.push('[');
-        self.cursor.space();
+        self.cursor.skip_space();
         if !self.cursor.take(b']') {
             loop {
                 self.value(depth + 1)?;
-                self.cursor.space();
+                self.cursor.skip_space();
                 if self.cursor.take(b']') {
                     break;
                 }
-                self.expect(b',')?;
+                self.consume(b',')?;
                 self.out.push(',');
             }
         }
@@ -111,10 +111,10 @@ impl<'a, 'py> Scanner<'a, 'py> {
         self.cursor.at += 1;
         self.out.push('{');
         let (first, begin) = (self.keys.len(), self.out.len());
-        self.cursor.space();
+        self.cursor.skip_space();
         if !self.cursor.take(b'}') {
             loop {
-                self.cursor.space();
+                self.cursor.skip_space();
                 let key = self.plain_key()?;
                 let place = self.cursor.at - 1 - key.len()..self.cursor.at - 1;
                 let siblings = &self.keys[first..];
@@ -126,18 +126,18 @@ impl<'a, 'py> Scanner<'a, 'py> {
                 self.out.push('"');
                 self.out.push_str(key);
                 self.out.push_str("\":");
-                self.cursor.space();
-                self.expect(b':')?;
+                self.cursor.skip_space();
+                self.consume(b':')?;
                 self.value(depth + 1)?;
-                self.cursor.space();
+                self.cursor.skip_space();
                 if self.cursor.take(b'}') {
                     break;
                 }
-                self.expect(b',')?;
+                self.consume(b',')?;
                 self.out.push(',');
             }
         }
-        if self.sorts {
+        if self.sort_keys {
             self.sort(first, begin);
         }
         self.keys.truncate(first);
@@ -170,11 +170,11 @@ impl<'a, 'py> Scanner<'a, 'py> {
 
     /// Consumes a key without escapes, including its quotes.
     fn plain_key(&mut self) -> Option<&'a str> {
-        self.expect(b'"')?;
+        self.consume(b'"')?;
         let start = self.cursor.at;
-        self.cursor.plain()?;
+        self.cursor.skip_plain()?;
         let key = &self.cursor.text[start..self.cursor.at];
-        self.expect(b'"')?;
+        self.consume(b'"')?;
         Some(key)
     }
 
@@ -183,7 +183,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
         let mut from = self.cursor.at;
         self.cursor.at += 1;
         loop {
-            match self.cursor.plain()? {
+            match self.cursor.skip_plain()? {
                 b'"' => break,
                 b'\\' => match text.as_bytes().get(self.cursor.at + 1)? {
                     b'"' | b'\\' | b'n' | b'r' | b't' | b'b' | b'f' => self.cursor.at += 2,
@@ -219,7 +219,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
                 self.out.push_str(if text == "-0" { "0" } else { text });
                 Some(())
             }
-            Some(fraction) if self.sorts || (!exponent && is_shortest(text, whole, fraction)) => {
+            Some(fraction) if self.sort_keys || (!exponent && is_shortest(text, whole, fraction)) => {
                 self.out.push_str(text);
                 Some(())
             }
@@ -241,7 +241,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
         Some(())
     }
 
-    fn expect(&mut self, byte: u8) -> Option<()> {
+    fn consume(&mut self, byte: u8) -> Option<()> {
         self.cursor.take(byte).then_some(())
     }
 }

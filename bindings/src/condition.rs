@@ -14,20 +14,20 @@ const OPERATORS: &str =
     "Equals (==), NotEquals (!=), GreaterThan (>), LessThan (<), Contains, NotContains, Exists, NotExists";
 
 /// Parses a tree of dicts.
-pub fn condition_of(tree: &Bound<'_, PyAny>) -> PyResult<Condition> {
+pub fn parse_condition(tree: &Bound<'_, PyAny>) -> PyResult<Condition> {
     parse(tree, 0)
 }
 
 /// Checks a tree, and returns it as plain dicts with the operators' full names.
 #[pyfunction]
 pub fn checked_condition<'py>(py: Python<'py>, tree: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    to_dict(py, &condition_of(tree)?)
+    to_dict(py, &parse_condition(tree)?)
 }
 
 /// Shows a tree as the calls of the builder functions.
 #[pyfunction]
 pub fn shown_condition(py: Python<'_>, tree: &Bound<'_, PyAny>) -> PyResult<String> {
-    Ok(show(py, &condition_of(tree)?))
+    Ok(show(py, &parse_condition(tree)?))
 }
 
 /// Renames the tasks in a condition.

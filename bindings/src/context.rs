@@ -42,13 +42,13 @@ pub struct Context {
 
 impl Context {
     /// Wraps the context of an attempt.
-    pub fn of(inner: TaskContext) -> Self {
+    pub fn wrap(inner: TaskContext) -> Self {
         Self { inner: Mutex::new(inner) }
     }
 
     /// Creates a context with these values.
     pub fn from_values(values: impl IntoIterator<Item = (Key, Json)>) -> Self {
-        Self::of(TaskContext::from_values(values))
+        Self::wrap(TaskContext::from_values(values))
     }
 
     /// Returns all values without recording a read.
@@ -87,7 +87,7 @@ impl Context {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
+    fn lookup(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
         let key = key_text(key)?;
         let found = self.inner().get(&key);
         found.map_err(|read| errors::undeclared(py, &read))
@@ -102,7 +102,7 @@ impl Context {
     }
 
     /// Makes this context equal to `other`, writing only the differences.
-    pub fn become_like(&self, other: &Self) {
+    pub fn assign_from(&self, other: &Self) {
         let wanted = other.peek();
         let mut inner = self.inner();
         let have = inner.peek();
@@ -121,7 +121,7 @@ impl Context {
         slf.py().import("collections.abc")?.getattr(class)?.call1((slf,))
     }
 
-    fn take(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
+    fn take_value(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
         let key = key_text(key)?;
         let found = self.inner().remove(&key);
         found.map_err(|read| errors::undeclared(py, &read))
@@ -160,7 +160,7 @@ fn pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
 }
 
 /// Like `pairs_of`, for a dict that may contain erased values.
-fn past_pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
+fn pairs_with_erased(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
     let pair = |(key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
         let key = key_text(&key)?;
         let value = match erased(&value)? {
@@ -199,7 +199,7 @@ impl Context {
     fn new(data: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let pairs = match data {
             None => Vec::new(),
-            Some(data) => past_pairs_of(&dict_of(data)?)?,
+            Some(data) => pairs_with_erased(&dict_of(data)?)?,
         };
         Ok(Self::from_values(pairs))
     }
@@ -217,7 +217,7 @@ impl Context {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match self.look(py, key)? {
+        match self.lookup(py, key)? {
             Some(value) => value_of(py, &value),
             None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
         }
@@ -245,7 +245,7 @@ impl Context {
     /// Example: >>> context = cloaca.Context() >>> context.insert("rows", 3) >>> context.insert("rows", 4) Traceback
     /// (most recent call last): ValueError: context key 'rows' already exists; use set() or update()
     fn insert(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.look(py, key)?.is_some() {
+        if self.lookup(py, key)?.is_some() {
             return Err(PyValueError::new_err(format!(
                 "context key {} already exists; use set() or update()",
                 quoted(key)
@@ -267,7 +267,7 @@ impl Context {
     ///     >>> context
     ///     Context({"rows":4})
     fn update(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.look(py, key)?.is_none() {
+        if self.lookup(py, key)?.is_none() {
             return Err(missing(key));
         }
         self.set(key, value)
@@ -280,7 +280,7 @@ impl Context {
     ///     >>> context.remove("rows"), context.remove("rows")
     ///     (3, None)
     fn remove<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.take(py, key)? {
+        match self.take_value(py, key)? {
             Some(value) => value_of(py, &value),
             None => Ok(py.None().into_bound(py)),
         }
@@ -315,7 +315,7 @@ impl Context {
         if default.len() > 1 {
             return Err(PyTypeError::new_err("pop takes a key and at most one default"));
         }
-        match self.take(py, key)? {
+        match self.take_value(py, key)? {
             Some(value) => value_of(py, &value),
             None => default.get_item(0).map_err(|_| missing(key)),
         }
@@ -352,7 +352,7 @@ impl Context {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(value) = self.look(py, key)? {
+        if let Some(value) = self.lookup(py, key)? {
             return value_of(py, &value);
         }
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
@@ -502,11 +502,11 @@ impl Context {
         if !key.is_instance_of::<PyString>() {
             return Ok(false);
         }
-        Ok(self.look(py, key)?.is_some())
+        Ok(self.lookup(py, key)?.is_some())
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.look(py, key)? {
+        match self.lookup(py, key)? {
             Some(value) => value_of(py, &value),
             None => Err(missing(key)),
         }
@@ -517,7 +517,7 @@ impl Context {
     }
 
     fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.take(py, key)?.map(|_| ()).ok_or_else(|| missing(key))
+        self.take_value(py, key)?.map(|_| ()).ok_or_else(|| missing(key))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {

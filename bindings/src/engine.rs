@@ -23,9 +23,9 @@ use crate::context::Context;
 use crate::executor::Attempt;
 use crate::exit::without_gil;
 use crate::history::NativeHistory;
-use crate::inbox::{CallOnDrop, Inbox, LONG, Message, Outlet};
+use crate::inbox::{CallOnDrop, Inbox, InboxMessage, InboxSender, LONG};
 use crate::trigger::TriggerSpec;
-use crate::waits::{CoroutineWait, Doing, ThreadWait, lock};
+use crate::waits::{ActivityArg, CoroutineWait, ThreadWait, lock};
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
@@ -39,7 +39,7 @@ pub struct NativeEngine {
     /// The id of the process that opened it.
     process: u32,
     registry: Arc<Registry>,
-    inbox: Outlet,
+    inbox: InboxSender,
     crashing: Option<CrashingLog>,
 }
 
@@ -78,7 +78,7 @@ impl NativeEngine {
 }
 
 /// Parses an execution id.
-pub fn id_of(text: &str) -> PyResult<ExecutionId> {
+pub fn parse_id(text: &str) -> PyResult<ExecutionId> {
     text.parse().map_err(|_| {
         PyValueError::new_err(format!(
             "'{text}' is not an execution id; ids look like 01890a5d-ac96-774b-bcce-b302099a8057"
@@ -87,7 +87,7 @@ pub fn id_of(text: &str) -> PyResult<ExecutionId> {
 }
 
 /// Parses a durability: "sync", "os" or "interval:<ms>".
-fn durability_of(text: &str) -> PyResult<Durability> {
+fn parse_durability(text: &str) -> PyResult<Durability> {
     let interval = text.strip_prefix("interval:").and_then(|millis| millis.parse().ok());
     match (text, interval) {
         ("sync", _) => Ok(Durability::Sync),
@@ -147,7 +147,7 @@ impl NativeEngine {
         clock: Option<&PyVirtualClock>,
         crashable: bool,
     ) -> PyResult<Self> {
-        let durability = durability_of(durability)?;
+        let durability = parse_durability(durability)?;
         let config = EngineConfig {
             max_concurrent_tasks,
             task_timeout: task_timeout_ms.map(Millis),
@@ -162,7 +162,7 @@ impl NativeEngine {
             time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
         };
         let registry = Arc::new(Registry::default());
-        let inbox = inbox.outlet();
+        let inbox = inbox.sender();
         for workflow in &workflows {
             registry.register(workflow.get().bound(py, &inbox)?);
         }
@@ -203,7 +203,7 @@ impl NativeEngine {
         let request = StartRequest {
             workflow: workflow.into(),
             input: context.input(py)?,
-            execution: execution_id.map(id_of).transpose()?,
+            execution: execution_id.map(parse_id).transpose()?,
             cause: Cause::Call,
         };
         let started = without_gil(py, || self.engine.start(request))?;
@@ -225,7 +225,7 @@ impl NativeEngine {
         let mut request = Some(StartRequest {
             workflow: workflow.into(),
             input: context.input(py)?,
-            execution: execution_id.map(id_of).transpose()?,
+            execution: execution_id.map(parse_id).transpose()?,
             cause: Cause::Call,
         });
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
@@ -266,7 +266,7 @@ impl NativeEngine {
             Ok(StartRequest {
                 workflow: workflow.clone(),
                 input: context.input(py)?,
-                execution: ids.next().flatten().as_deref().map(id_of).transpose()?,
+                execution: ids.next().flatten().as_deref().map(parse_id).transpose()?,
                 cause: Cause::Call,
             })
         };
@@ -286,7 +286,7 @@ impl NativeEngine {
         timeout: Option<f64>,
         watch_signals: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let began = Instant::now();
         let limit = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONG));
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
@@ -305,7 +305,7 @@ impl NativeEngine {
 
     /// Calls `call` on a reader of the inbox when an execution has ended. The returned object has the end then.
     fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<AwaitedEnd> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let call = CallOnDrop::new(call, self.inbox.clone());
         let awaited = AwaitedEnd::default();
         let end = awaited.0.clone();
@@ -320,7 +320,7 @@ impl NativeEngine {
     /// Begins a wait without a timeout, of an attempt or of a thread that belongs to none.
     #[pyo3(signature = (execution_id, attempt))]
     fn begin_wait(&self, py: Python<'_>, execution_id: &str, attempt: Option<&Attempt>) -> PyResult<ThreadWait> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let handle = attempt.map(Attempt::handle);
         Ok(ThreadWait(without_gil(py, || self.engine.begin_wait(handle, execution))?))
     }
@@ -335,7 +335,7 @@ impl NativeEngine {
         attempt: Option<&Attempt>,
         call: Py<PyAny>,
     ) -> PyResult<CoroutineWait> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let refused = Arc::new(Mutex::new(None));
         let refuse = CoroutineWait::refuse(&refused, CallOnDrop::new(call, self.inbox.clone()));
         let handle = attempt.map(Attempt::handle);
@@ -347,27 +347,27 @@ impl NativeEngine {
     /// executions.
     fn on_stall(&self, py: Python<'_>, look: Py<PyAny>) {
         let (look, inbox) = (Arc::new(look), self.inbox.clone());
-        let stalled = move || inbox.send(Message::Look(look.clone()));
+        let stalled = move || inbox.send(InboxMessage::ReportActivity(look.clone()));
         py.detach(|| self.engine.on_stall(stalled));
     }
 
     /// Reports what attempts do: the tickets of the waits they wait for, "lock" or "unmoved".
-    fn report_activity(&self, py: Python<'_>, report: Vec<(Py<Attempt>, Doing)>) {
+    fn report_activity(&self, py: Python<'_>, report: Vec<(Py<Attempt>, ActivityArg)>) {
         let report: Vec<_> =
-            report.into_iter().map(|(attempt, doing)| (attempt.get().handle().clone(), doing.into())).collect();
+            report.into_iter().map(|(attempt, activity)| (attempt.get().handle().clone(), activity.into())).collect();
         py.detach(|| self.engine.report_activity(report));
     }
 
     /// The current outcome of an execution.
     fn outcome<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let found = without_gil(py, || self.engine.outcome(execution))?;
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
     }
 
     /// The status of an execution, the reason, and what to do. Reads no events.
     fn standing<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let found = py.detach(|| self.engine.standing(execution));
         outcome::standing(py, &found.map_err(|why| errors::engine(py, &why))?)
     }
@@ -388,7 +388,7 @@ impl NativeEngine {
 
     /// The history of an execution.
     fn history(&self, py: Python<'_>, execution_id: &str) -> PyResult<NativeHistory> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         NativeHistory::read(py, &**self.engine.log(), execution)
     }
 
@@ -403,7 +403,7 @@ impl NativeEngine {
         before: Option<&str>,
     ) -> PyResult<Bound<'py, PyList>> {
         let status = status.map(outcome::status_named).transpose()?;
-        let before = before.map(id_of).transpose()?;
+        let before = before.map(parse_id).transpose()?;
         let found = without_gil(py, || self.engine.executions(status, workflow, limit, before))?;
         let found = found.map_err(|why| errors::engine(py, &why))?;
         let found = found.iter().map(|one| outcome::listed(py, one)).collect::<PyResult<Vec<_>>>()?;
@@ -413,25 +413,25 @@ impl NativeEngine {
     /// Cancels an execution.
     #[pyo3(signature = (execution_id, reason))]
     fn cancel(&self, py: Python<'_>, execution_id: &str, reason: Option<String>) -> PyResult<()> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.cancel(execution, reason))?.map_err(|why| errors::engine(py, &why))
     }
 
     /// Pauses an execution: no more attempts start.
     fn pause(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.pause(execution, None))?.map_err(|why| errors::engine(py, &why))
     }
 
     /// Unpauses an execution.
     fn unpause(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.unpause(execution))?.map_err(|why| errors::engine(py, &why))
     }
 
     /// Resumes a blocked execution.
     fn resume(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.resume(execution))?.map_err(|why| errors::engine(py, &why))
     }
 

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::errors;
 use crate::exit::without_gil;
 use crate::failure::task_error;
-use crate::inbox::{CallOnDrop, LONG, Message, Outlet};
+use crate::inbox::{CallOnDrop, InboxMessage, InboxSender, LONG};
 use crate::json::type_name;
 use crate::task::TaskSpec;
 
@@ -26,9 +26,9 @@ pub struct Attempt {
     handle: TaskHandle,
     context: Py<Context>,
     running: Mutex<Option<RunningAttempt>>,
-    inbox: Outlet,
+    inbox: InboxSender,
     /// When it began.
-    began: Began,
+    began: StartTimes,
     /// The process that runs it. A fork has no threads that would answer requests.
     process: u32,
 }
@@ -40,9 +40,9 @@ impl Attempt {
     }
 
     /// Creates an attempt that begins now, on this thread.
-    pub fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
-        let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
-        let (handle, began, process) = (running.handle().clone(), Began::now(), std::process::id());
+    pub fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: InboxSender) -> PyResult<Self> {
+        let context = Py::new(py, Context::wrap(std::mem::take(&mut running.context)))?;
+        let (handle, began, process) = (running.handle().clone(), StartTimes::now(), std::process::id());
         Ok(Self { spec, handle, context, running: Mutex::new(Some(running)), inbox, began, process })
     }
 
@@ -63,28 +63,28 @@ impl Attempt {
 }
 
 /// When an attempt began, in wall time and in CPU time of its thread.
-struct Began {
+struct StartTimes {
     at: Instant,
-    worked: Duration,
+    cpu: Duration,
 }
 
-/// An attempt is short if it takes less than this, and waits for less than [`WAITED`] of it.
+/// An attempt is short if it takes less than this, and waits for less than [`MAX_WAIT`] of it.
 const SHORT: Duration = Duration::from_micros(500);
-const WAITED: Duration = Duration::from_micros(100);
+const MAX_WAIT: Duration = Duration::from_micros(100);
 
-impl Began {
+impl StartTimes {
     fn now() -> Self {
-        Self { at: Instant::now(), worked: worked() }
+        Self { at: Instant::now(), cpu: thread_cpu_time() }
     }
 
     fn was_short(&self) -> bool {
         let took = self.at.elapsed();
-        took < SHORT && took.saturating_sub(worked().saturating_sub(self.worked)) < WAITED
+        took < SHORT && took.saturating_sub(thread_cpu_time().saturating_sub(self.cpu)) < MAX_WAIT
     }
 }
 
 /// The CPU time of this thread.
-fn worked() -> Duration {
+fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
@@ -202,21 +202,21 @@ impl Attempt {
     fn on_cancel(&self, cancel: Py<PyAny>) {
         let inbox = self.inbox.clone();
         if let Some(running) = &*self.running.lock().unwrap_or_else(PoisonError::into_inner) {
-            running.on_cancel(move || inbox.send(Message::Call(cancel)));
+            running.on_cancel(move || inbox.send(InboxMessage::Call(cancel)));
         }
     }
 
     /// Ends the attempt with what the function returned. Raises a TypeError or ValueError if that is not allowed; then
     /// the caller has to fail the attempt.
     fn complete(&self, returned: &Bound<'_, PyAny>) -> PyResult<()> {
-        returns(self.context.bind(returned.py()), returned, &self.handle.info().task)?;
+        apply_returned(self.context.bind(returned.py()), returned, &self.handle.info().task)?;
         self.finish(Ok(()));
         Ok(())
     }
 
     /// Applies the changes that were made to the context's copy in another process.
     fn repeat(&self, deeds: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.context.get().repeat(deeds.extract()?);
+        self.context.get().apply_changes(deeds.extract()?);
         Ok(())
     }
 
@@ -238,10 +238,10 @@ impl Attempt {
 }
 
 /// Applies a task's return value to its context. Raises a TypeError or ValueError if that type is not allowed.
-pub fn returns(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: &str) -> PyResult<()> {
+pub fn apply_returned(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: &str) -> PyResult<()> {
     if let Ok(other) = returned.cast::<Context>() {
         if !other.is(context) {
-            context.get().become_like(other.get());
+            context.get().assign_from(other.get());
         }
     } else if let Ok(values) = returned.cast::<PyDict>() {
         context.get().set_all(values)?;

@@ -15,23 +15,23 @@ use pyo3::prelude::*;
 use crate::classes::{error, keep_classes};
 
 /// The thread that ends the interpreter, once that begins.
-static ENDING: OnceLock<ThreadId> = OnceLock::new();
+static EXIT_THREAD: OnceLock<ThreadId> = OnceLock::new();
 
 /// Whether all runners are shut down, and the interpreter ends.
-static OVER: AtomicBool = AtomicBool::new(false);
+static RUNNERS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Number of threads that wait without the GIL.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// How long to wait for the waiting threads. All of them were woken, and need the GIL to return.
-const COMING_BACK: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(1);
 
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Marks this thread as the one that ends the interpreter. Called once, at exit, before the runners are shut down.
 #[pyfunction]
 pub fn exit_begins() {
-    ENDING.get_or_init(|| thread::current().id());
+    EXIT_THREAD.get_or_init(|| thread::current().id());
 }
 
 /// Marks all runners as shut down, after giving waiting threads time to return. From then on, only the thread that ends
@@ -40,29 +40,29 @@ pub fn exit_begins() {
 pub fn exit_is_near(py: Python<'_>) -> PyResult<()> {
     keep_classes(py)?;
     py.detach(|| {
-        let until = Instant::now() + COMING_BACK;
+        let until = Instant::now() + GRACE;
         while WAITING.load(Ordering::SeqCst) > 0 && Instant::now() < until {
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
     });
-    OVER.store(true, Ordering::SeqCst);
+    RUNNERS_CLOSED.store(true, Ordering::SeqCst);
     Ok(())
 }
 
 /// Whether the interpreter is about to end, and all runners are shut down.
 #[pyfunction]
 pub fn is_exiting() -> bool {
-    OVER.load(Ordering::SeqCst)
+    RUNNERS_CLOSED.load(Ordering::SeqCst)
 }
 
 /// Returns a `SystemExit` for a thread whose wait was ended by the interpreter's exit, since `threading` prints no
 /// traceback for it. `None` on the thread that ends the interpreter, or if it is not ending.
 pub fn interrupted() -> Option<PyErr> {
-    is_another_than_ends().then(|| PySystemExit::new_err("the interpreter is ending"))
+    is_other_thread().then(|| PySystemExit::new_err("the interpreter is ending"))
 }
 
-fn is_another_than_ends() -> bool {
-    ENDING.get().is_some_and(|ending| *ending != thread::current().id())
+fn is_other_thread() -> bool {
+    EXIT_THREAD.get().is_some_and(|ending| *ending != thread::current().id())
 }
 
 /// Resets the count in a fork, which has none of the waiting threads.
@@ -71,8 +71,8 @@ pub fn forget_waits() {
 }
 
 /// Whether this thread must not wait for the GIL any more: it might be killed there.
-fn is_left_behind() -> bool {
-    is_exiting() && is_another_than_ends()
+fn must_not_wait() -> bool {
+    is_exiting() && is_other_thread()
 }
 
 /// Runs a blocking function without the GIL.
@@ -80,13 +80,13 @@ fn is_left_behind() -> bool {
 /// # Errors
 /// `cloaca.Error` on another thread than the one that ends the interpreter, once all runners are shut down.
 pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
-    if is_left_behind() {
+    if must_not_wait() {
         return Err(exiting(py));
     }
     let done = py.detach(|| {
         WAITING.fetch_add(1, Ordering::SeqCst);
         let done = work();
-        while is_left_behind() {
+        while must_not_wait() {
             thread::park();
         }
         done

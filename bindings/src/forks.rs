@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use crate::exit::forget_waits;
 
 /// Installs the handler that closes this process's logs in its forks.
-pub fn let_go_in_forks() {
+pub fn close_logs_in_forks() {
     static ONCE: Once = Once::new();
     // SAFETY: the handler only does what is allowed in a forked child of a process with threads.
     ONCE.call_once(|| unsafe {

@@ -193,6 +193,12 @@ impl NativeHistory {
             Outcome::Abandoned(_) => "abandoned",
             Outcome::Cancelled => "cancelled",
         };
-        Ok((past.number, past.started, outcome, Context::of(past.context), (texts_of(past.writes), Vec::new(), false)))
+        Ok((
+            past.number,
+            past.started,
+            outcome,
+            Context::wrap(past.context),
+            (texts_of(past.writes), Vec::new(), false),
+        ))
     }
 }

@@ -13,14 +13,14 @@ use cloacina_engine::runtime::trigger::{RunningPoll, Trigger, TriggerBody};
 use cloacina_engine::runtime::work_queue::{Woken, WorkQueue};
 use pyo3::prelude::*;
 
-use crate::callbacks::{Notices, Untold};
+use crate::callbacks::{Notices, PendingNotices};
 use crate::executor::Attempt;
 use crate::exit::{is_exiting, without_gil};
 use crate::task::{SharedSpec, TaskSpec};
 use crate::trigger::{Poll, TriggerSpec};
 
 /// A piece of work for a Python thread.
-pub enum Message {
+pub enum InboxMessage {
     /// Run an attempt.
     Run(SharedSpec, Box<RunningAttempt>),
     /// Poll a trigger.
@@ -28,32 +28,32 @@ pub enum Message {
     /// Call a Python callable without arguments.
     Call(Py<PyAny>),
     /// Call the function that reports what the attempts do.
-    Look(Arc<Py<PyAny>>),
+    ReportActivity(Arc<Py<PyAny>>),
     /// Call the callbacks of an execution's tasks.
-    Tell(ExecutionId),
+    RunCallbacks(ExecutionId),
 }
 
-impl Message {
+impl InboxMessage {
     /// Whether it is done soon, and without a wait that releases the GIL.
     fn is_short(&self) -> bool {
         match self {
             Self::Run(task, _) => task.get().is_short(),
             // Code of this package, which never blocks.
             Self::Call(_) => true,
-            Self::Poll(..) | Self::Look(_) | Self::Tell(_) => false,
+            Self::Poll(..) | Self::ReportActivity(_) | Self::RunCallbacks(_) => false,
         }
     }
 }
 
 /// The engine's end of an inbox. It never blocks.
 #[derive(Clone)]
-pub struct Outlet(Arc<Shared>);
+pub struct InboxSender(Arc<Shared>);
 
 struct Shared {
-    queue: WorkQueue<Message>,
+    queue: WorkQueue<InboxMessage>,
     /// Results of short attempts, sent to the engine in a batch.
     results: Mutex<Results>,
-    untold: Untold,
+    pending_notices: PendingNotices,
 }
 
 /// Maximum size of a batch of results. Bounded so that the engine works while further attempts run.
@@ -65,9 +65,9 @@ impl Shared {
     }
 }
 
-impl Outlet {
+impl InboxSender {
     /// Queues a message. A closed inbox drops it: an attempt in it fails, and its engine is shut down anyway.
-    pub fn send(&self, message: Message) {
+    pub fn send(&self, message: InboxMessage) {
         self.0.queue.push(message);
     }
 
@@ -76,28 +76,28 @@ impl Outlet {
         let has_callbacks = !spec.get().callbacks().is_empty();
         let spec: SharedSpec = Arc::new(spec);
         let (runs, to) = (spec.clone(), self.clone());
-        let body = move |running: RunningAttempt| to.send(Message::Run(runs.clone(), Box::new(running)));
+        let body = move |running: RunningAttempt| to.send(InboxMessage::Run(runs.clone(), Box::new(running)));
         let task = spec.get().with_body(TaskBody::Detached(Arc::new(body)));
         if !has_callbacks {
             return task;
         }
         let to = self.clone();
-        task.observe(move |notice| to.tell(spec.clone(), notice))
+        task.observe(move |notice| to.notify(spec.clone(), notice))
     }
 
     /// Creates a trigger whose polls are queued here.
     pub fn trigger(&self, spec: Py<TriggerSpec>) -> PyResult<Trigger> {
         let (to, spec) = (self.clone(), Arc::new(spec));
         let polls = spec.clone();
-        let body = move |poll| to.send(Message::Poll(polls.clone(), Box::new(poll)));
+        let body = move |poll| to.send(InboxMessage::Poll(polls.clone(), Box::new(poll)));
         spec.get().with_body(TriggerBody::Detached(Arc::new(body)))
     }
 
     /// Queues the notice of an attempt's end.
-    pub fn tell(&self, task: SharedSpec, notice: Notice) {
+    pub fn notify(&self, task: SharedSpec, notice: Notice) {
         let execution = notice.info.execution;
-        if self.0.untold.keep(task, notice) {
-            self.send(Message::Tell(execution));
+        if self.0.pending_notices.push(task, notice) {
+            self.send(InboxMessage::RunCallbacks(execution));
         }
     }
 
@@ -115,12 +115,12 @@ impl Outlet {
 /// Queues a call in the inbox when it is dropped. So a callback that owns it queues the call even if never invoked.
 pub struct CallOnDrop {
     call: Option<Py<PyAny>>,
-    inbox: Outlet,
+    inbox: InboxSender,
 }
 
 impl CallOnDrop {
     /// Queues `call` when this is dropped.
-    pub fn new(call: Py<PyAny>, inbox: Outlet) -> Self {
+    pub fn new(call: Py<PyAny>, inbox: InboxSender) -> Self {
         Self { call: Some(call), inbox }
     }
 }
@@ -128,7 +128,7 @@ impl CallOnDrop {
 impl Drop for CallOnDrop {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            self.inbox.send(Message::Call(call));
+            self.inbox.send(InboxMessage::Call(call));
         }
     }
 }
@@ -138,42 +138,42 @@ pub const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Work that the engine queues for Python's threads.
 #[pyclass(frozen, module = "cloaca._cloaca")]
-pub struct Inbox(Outlet);
+pub struct Inbox(InboxSender);
 
 impl Inbox {
     /// The end that messages are sent from.
-    pub fn outlet(&self) -> Outlet {
+    pub fn sender(&self) -> InboxSender {
         self.0.clone()
     }
 
     /// Takes the next message; waits for one without the GIL. Messages are taken only with the GIL held, so that a
     /// thread that waits for the GIL leaves them to the one that runs.
-    fn next(&self, py: Python<'_>) -> PyResult<Option<Message>> {
+    fn next(&self, py: Python<'_>) -> PyResult<Option<InboxMessage>> {
         let shared = &*self.0.0;
         if shared.queue.is_closed() {
             shared.send_results();
-            return Ok(self.last_call());
+            return Ok(self.next_call());
         }
-        let mut next = shared.queue.take(Message::is_short);
+        let mut next = shared.queue.take(InboxMessage::is_short);
         loop {
-            if !next.as_ref().is_some_and(Message::is_short) {
+            if !next.as_ref().is_some_and(InboxMessage::is_short) {
                 shared.send_results();
             }
             if next.is_some() {
                 return Ok(next);
             }
             next = match without_gil(py, || shared.queue.wait(|| shared.send_results()))? {
-                Woken::ItemAvailable => shared.queue.take_woken(Message::is_short),
-                Woken::Closed => return Ok(self.last_call()),
+                Woken::ItemAvailable => shared.queue.take_woken(InboxMessage::is_short),
+                Woken::Closed => return Ok(self.next_call()),
             };
         }
     }
 
     /// The next call in a closed inbox, which a thread may wait for. Drops attempts and polls: their engine is shut
     /// down, and recovery runs the attempts again.
-    fn last_call(&self) -> Option<Message> {
-        std::iter::from_fn(|| self.0.0.queue.take(Message::is_short))
-            .find(|message| matches!(message, Message::Call(_) | Message::Tell(_)))
+    fn next_call(&self) -> Option<InboxMessage> {
+        std::iter::from_fn(|| self.0.0.queue.take(InboxMessage::is_short))
+            .find(|message| matches!(message, InboxMessage::Call(_) | InboxMessage::RunCallbacks(_)))
     }
 }
 
@@ -181,7 +181,7 @@ impl Drop for Inbox {
     fn drop(&mut self) {
         self.0.0.queue.close();
         // Drop what is queued: the engine's end may keep the queue alive.
-        while self.last_call().is_some() {}
+        while self.next_call().is_some() {}
     }
 }
 
@@ -189,8 +189,12 @@ impl Drop for Inbox {
 impl Inbox {
     #[new]
     fn new() -> Self {
-        let shared = Shared { queue: WorkQueue::default(), results: Mutex::default(), untold: Untold::default() };
-        Self(Outlet(Arc::new(shared)))
+        let shared = Shared {
+            queue: WorkQueue::default(),
+            results: Mutex::default(),
+            pending_notices: PendingNotices::default(),
+        };
+        Self(InboxSender(Arc::new(shared)))
     }
 
     /// Waits for the next work: an Attempt, a Poll, Notices, or a callable. None once the inbox is closed and has no
@@ -202,18 +206,18 @@ impl Inbox {
         let message = self.next(py)?;
         match message {
             None => Ok(None),
-            Some(Message::Call(call)) => Ok(Some(call.into_bound(py))),
-            Some(Message::Look(look)) => Ok(Some(look.bind(py).clone())),
-            Some(Message::Tell(execution)) => {
-                let notices = Notices::new(self.0.0.untold.clone(), execution);
+            Some(InboxMessage::Call(call)) => Ok(Some(call.into_bound(py))),
+            Some(InboxMessage::ReportActivity(look)) => Ok(Some(look.bind(py).clone())),
+            Some(InboxMessage::RunCallbacks(execution)) => {
+                let notices = Notices::new(self.0.0.pending_notices.clone(), execution);
                 Ok(Some(Bound::new(py, notices)?.into_any()))
             }
-            Some(Message::Poll(trigger, running)) => {
+            Some(InboxMessage::Poll(trigger, running)) => {
                 let poll = Poll::new(trigger.clone_ref(py), *running);
                 Ok(Some(Bound::new(py, poll)?.into_any()))
             }
-            Some(Message::Run(spec, running)) => {
-                let attempt = Attempt::new(py, spec.clone_ref(py), *running, self.outlet())?;
+            Some(InboxMessage::Run(spec, running)) => {
+                let attempt = Attempt::new(py, spec.clone_ref(py), *running, self.sender())?;
                 Ok(Some(Bound::new(py, attempt)?.into_any()))
             }
         }

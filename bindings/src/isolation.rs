@@ -6,7 +6,7 @@ use cloacina_engine::core::task_context::{Deeds, Sighting, TaskContext, Write};
 use pyo3::prelude::*;
 
 use crate::context::Context;
-use crate::executor::returns;
+use crate::executor::apply_returned;
 
 /// Keys and JSON texts.
 type Texts = Vec<(String, String)>;
@@ -19,7 +19,7 @@ pub type DeedsParts = (Vec<(String, Option<String>)>, Vec<String>, bool);
 
 impl Context {
     /// Applies the changes that were made to its copy.
-    pub fn repeat(&self, (writes, reads, all): DeedsParts) {
+    pub fn apply_changes(&self, (writes, reads, all): DeedsParts) {
         let write =
             |(key, value): (String, Option<String>)| Write { key: key.into(), value: value.map(Json::from_serializer) };
         let writes = writes.into_iter().map(write).collect();
@@ -47,13 +47,13 @@ pub fn context_of(sighting: SightingParts) -> Context {
         texts.into_iter().map(|(key, text)| (key.into(), Json::from_serializer(text))).collect()
     };
     let sighting = Sighting { declared: values(declared), undeclared: values(undeclared), strict };
-    Context::of(TaskContext::from_sighting(sighting))
+    Context::wrap(TaskContext::from_sighting(sighting))
 }
 
 /// Applies a task's return value to its context.
 #[pyfunction]
 pub fn take_returned(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task_id: &str) -> PyResult<()> {
-    returns(context, returned, task_id)
+    apply_returned(context, returned, task_id)
 }
 
 /// Converts writes to keys and JSON texts, with None for a removal.

@@ -285,7 +285,7 @@ fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
     let module = value.get_type().module().map(|module| module.to_string()).unwrap_or_else(|_| String::new());
     let has = |attribute: &str| value.hasattr(attribute).unwrap_or(false);
     let is_scalar = || value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>()).is_ok_and(|ndim| ndim == 0);
-    let use_ = match (module.as_str(), name.as_str()) {
+    let hint = match (module.as_str(), name.as_str()) {
         _ if value.is_instance_of::<PyType>() => "store data, not code",
         (_, "datetime" | "date" | "time") => "use isoformat()",
         (_, "timedelta") => "use total_seconds()",
@@ -321,5 +321,5 @@ fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
         "bool" | "int" | "float" | "str" | "list" | "dict" => format!("{module}.{name}"),
         _ => name,
     };
-    NotJson::new(format!("{shown} is not a JSON value; {use_}"))
+    NotJson::new(format!("{shown} is not a JSON value; {hint}"))
 }

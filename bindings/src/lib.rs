@@ -80,7 +80,7 @@ mod _cloaca {
 
     #[pymodule_init]
     fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        super::forks::let_go_in_forks();
+        super::forks::close_logs_in_forks();
         Ok(())
     }
 

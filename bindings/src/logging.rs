@@ -24,7 +24,7 @@ struct Records {
     sender: Sender<LogRecord>,
     receiver: Receiver<LogRecord>,
     /// Wakes the reader. Capacity 1: one token means that there are records.
-    bell: (Sender<()>, Receiver<()>),
+    wake: (Sender<()>, Receiver<()>),
 }
 
 static RECORDS: OnceLock<Records> = OnceLock::new();
@@ -34,11 +34,11 @@ static LEVEL: AtomicU8 = AtomicU8::new(30);
 fn records() -> &'static Records {
     RECORDS.get_or_init(|| {
         let (sender, receiver) = unbounded();
-        Records { sender, receiver, bell: bounded(1) }
+        Records { sender, receiver, wake: bounded(1) }
     })
 }
 
-fn number(level: Level) -> u8 {
+fn python_level(level: Level) -> u8 {
     match level {
         Level::ERROR => 40,
         Level::WARN => 30,
@@ -49,7 +49,7 @@ fn number(level: Level) -> u8 {
 }
 
 /// The logger name of a target: `cloaca.engine.runtime.engine` for `cloacina_engine::runtime::engine`.
-fn logger(target: &str) -> String {
+fn logger_name(target: &str) -> String {
     let target = target.replace("::", ".");
     let rest = target.strip_prefix("cloacina_").or_else(|| target.strip_prefix("cloaca")).unwrap_or(&target);
     format!("cloaca.{}", rest.trim_start_matches('.'))
@@ -63,11 +63,11 @@ struct ToPython;
 
 impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for ToPython {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        is_ours(metadata) && (metadata.is_span() || number(*metadata.level()) >= LEVEL.load(Ordering::Relaxed))
+        is_ours(metadata) && (metadata.is_span() || python_level(*metadata.level()) >= LEVEL.load(Ordering::Relaxed))
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut text = Text::default();
+        let mut text = EventText::default();
         attributes.record(&mut text);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(text);
@@ -75,27 +75,32 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for ToPython {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut text = Text::default();
+        let mut text = EventText::default();
         event.record(&mut text);
         for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(fields) = span.extensions().get::<Text>() {
+            if let Some(fields) = span.extensions().get::<EventText>() {
                 text.fields.extend_from_slice(&fields.fields);
             }
         }
-        let record = (number(*event.metadata().level()), logger(event.metadata().target()), text.message, text.fields);
+        let record = (
+            python_level(*event.metadata().level()),
+            logger_name(event.metadata().target()),
+            text.message,
+            text.fields,
+        );
         let records = records();
         // Neither matters: the receiver lives as long as the process, and a full wake channel already has its token.
-        let _ = (records.sender.send(record), records.bell.0.try_send(()));
+        let _ = (records.sender.send(record), records.wake.0.try_send(()));
     }
 }
 
 #[derive(Default)]
-struct Text {
+struct EventText {
     message: String,
     fields: Vec<(String, String)>,
 }
 
-impl Text {
+impl EventText {
     fn add(&mut self, field: &Field, value: impl Display) {
         if field.name() == "message" {
             // Writing to a `String` cannot fail.
@@ -106,7 +111,7 @@ impl Text {
     }
 }
 
-impl Visit for Text {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.add(field, format_args!("{value:?}"));
     }
@@ -142,12 +147,12 @@ pub fn take_logs() -> Vec<LogRecord> {
 #[pyfunction]
 pub fn wait_logs(py: Python<'_>) -> PyResult<()> {
     // Cannot fail: the sender lives as long as the process.
-    without_gil(py, || records().bell.1.recv()).map(drop)
+    without_gil(py, || records().wake.1.recv()).map(drop)
 }
 
 /// Wakes `wait_logs`.
 #[pyfunction]
 pub fn ring_logs() {
     // A full channel already has its token.
-    let _ = records().bell.0.try_send(());
+    let _ = records().wake.0.try_send(());
 }

@@ -52,7 +52,7 @@ fn task<'py>(py: Python<'py>, task: &TaskOutcome) -> PyResult<Bound<'py, PyDict>
     dict.set_item(intern!(py, "task_id"), &*task.task)?;
     dict.set_item(intern!(py, "state"), task.state)?;
     dict.set_item(intern!(py, "attempts"), task.attempts)?;
-    dict.set_item(intern!(py, "error"), task.error.as_ref().map(says))?;
+    dict.set_item(intern!(py, "error"), task.error.as_ref().map(error_line))?;
     dict.set_item(intern!(py, "error_type"), task.error.as_ref().map(|error| error.kind.to_string()))?;
     dict.set_item(intern!(py, "traceback"), task.error.as_ref().and_then(|error| error.traceback.as_deref()))?;
     dict.set_item(intern!(py, "skipped"), task.skipped.as_deref())?;
@@ -62,7 +62,7 @@ fn task<'py>(py: Python<'py>, task: &TaskOutcome) -> PyResult<Bound<'py, PyDict>
 }
 
 /// Formats an error as one line: type, message and hint.
-pub fn says(error: &TaskError) -> String {
+pub fn error_line(error: &TaskError) -> String {
     let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     if error.message.is_empty() {
         format!("{}{hint}", error.kind)

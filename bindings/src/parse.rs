@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = crate::json::MAX_DEPTH + 8;
 pub fn to_python<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let mut parser = Parser { py, cursor: Cursor::new(text), depth: 0, keys: Vec::new() };
     let value = parser.value()?;
-    parser.cursor.space();
+    parser.cursor.skip_space();
     if parser.cursor.is_at_end() { Ok(value) } else { Err(parser.unexpected()) }
 }
 
@@ -30,14 +30,14 @@ struct Parser<'a, 'py> {
 }
 
 /// Size of the key cache.
-const KEPT_KEYS: usize = 128;
+const CACHED_KEYS: usize = 128;
 
 /// Longest key that is cached, in bytes.
-const LONGEST_KEPT: usize = 64;
+const LONGEST_CACHED: usize = 64;
 
 impl<'a, 'py> Parser<'a, 'py> {
     fn value(&mut self) -> PyResult<Bound<'py, PyAny>> {
-        self.cursor.space();
+        self.cursor.skip_space();
         match self.cursor.peek() {
             Some(b'"') => Ok(self.text()?.into_any()),
             Some(b'{') => self.nested(Self::object),
@@ -67,17 +67,17 @@ impl<'a, 'py> Parser<'a, 'py> {
             return Ok(dict.into_any());
         }
         loop {
-            self.cursor.space();
+            self.cursor.skip_space();
             if self.cursor.peek() != Some(b'"') {
                 return Err(self.unexpected());
             }
             let key = self.key()?;
-            self.expect(b':')?;
+            self.consume(b':')?;
             dict.set_item(key, self.value()?)?;
             if self.cursor.take_after_space(b'}') {
                 return Ok(dict.into_any());
             }
-            self.expect(b',')?;
+            self.consume(b',')?;
         }
     }
 
@@ -89,7 +89,7 @@ impl<'a, 'py> Parser<'a, 'py> {
                 if self.cursor.take_after_space(b']') {
                     break;
                 }
-                self.expect(b',')?;
+                self.consume(b',')?;
             }
         }
         Ok(PyList::new(self.py, items)?.into_any())
@@ -99,15 +99,15 @@ impl<'a, 'py> Parser<'a, 'py> {
     fn key(&mut self) -> PyResult<Bound<'py, PyString>> {
         let start = self.cursor.at + 1;
         let bytes = self.cursor.text.as_bytes();
-        let length = bytes[start..].iter().take(LONGEST_KEPT).position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
+        let length = bytes[start..].iter().take(LONGEST_CACHED).position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
         let Some(length) = length.filter(|length| bytes[start + length] == b'"') else { return self.text() };
         let text = &self.cursor.text[start..start + length];
         let hash = text.bytes().fold(length, |hash, byte| (hash ^ byte as usize).wrapping_mul(0x0100_0193));
         if self.keys.is_empty() {
-            self.keys = vec![None; KEPT_KEYS];
+            self.keys = vec![None; CACHED_KEYS];
         }
         self.cursor.at = start + length + 1;
-        let place = &mut self.keys[hash % KEPT_KEYS];
+        let place = &mut self.keys[hash % CACHED_KEYS];
         match place {
             Some((kept, key)) if *kept == text => Ok(key.clone()),
             _ => {
@@ -124,7 +124,7 @@ impl<'a, 'py> Parser<'a, 'py> {
         let mut unescaped = None;
         let mut from = self.cursor.at;
         loop {
-            match self.cursor.plain() {
+            match self.cursor.skip_plain() {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     let out: &mut String = unescaped.get_or_insert_default();
@@ -167,7 +167,7 @@ impl<'a, 'py> Parser<'a, 'py> {
         if self.cursor.word(word) { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    fn expect(&mut self, byte: u8) -> PyResult<()> {
+    fn consume(&mut self, byte: u8) -> PyResult<()> {
         if self.cursor.take_after_space(byte) { Ok(()) } else { Err(self.unexpected()) }
     }
 

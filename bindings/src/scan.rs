@@ -41,7 +41,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips white space.
-    pub fn space(&mut self) {
+    pub fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
@@ -49,27 +49,27 @@ impl<'a> Cursor<'a> {
 
     /// Consumes a byte if it is the next one. Returns whether it was.
     pub fn take(&mut self, byte: u8) -> bool {
-        let there = self.peek() == Some(byte);
-        self.at += usize::from(there);
-        there
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
     }
 
     /// Skips white space, then does the same as [`Cursor::take`].
     pub fn take_after_space(&mut self, byte: u8) -> bool {
-        self.space();
+        self.skip_space();
         self.take(byte)
     }
 
     /// Consumes `true`, `false` or `null`, if it is next.
     pub fn word(&mut self, word: &str) -> bool {
-        let there = self.bytes()[self.at..].starts_with(word.as_bytes());
-        self.at += if there { word.len() } else { 0 };
-        there
+        let found = self.bytes()[self.at..].starts_with(word.as_bytes());
+        self.at += if found { word.len() } else { 0 };
+        found
     }
 
     /// Skips bytes of a string that are not escaped. Returns the byte after them: a quote, a backslash or a control
     /// character. `None` at the end of the text.
-    pub fn plain(&mut self) -> Option<u8> {
+    pub fn skip_plain(&mut self) -> Option<u8> {
         let rest = &self.bytes()[self.at..];
         let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
         self.at += length.unwrap_or(rest.len());

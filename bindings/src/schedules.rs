@@ -23,7 +23,7 @@ pub struct NativeScheduling {
     engine: Arc<Engine>,
 }
 
-fn id_of(text: &str) -> PyResult<ScheduleId> {
+fn parse_id(text: &str) -> PyResult<ScheduleId> {
     text.parse().map_err(|_| {
         PyValueError::new_err(format!(
             "Invalid schedule ID: '{text}'; register_cron_workflow returns one like 01890a5d-ac96-774b-bcce-b302099a8057"
@@ -31,7 +31,7 @@ fn id_of(text: &str) -> PyResult<ScheduleId> {
     })
 }
 
-fn catchup_of(word: &str) -> Option<Catchup> {
+fn parse_catchup(word: &str) -> Option<Catchup> {
     [Catchup::Skip, Catchup::RunAll].into_iter().find(|catchup| catchup.name() == word)
 }
 
@@ -57,7 +57,7 @@ impl NativeScheduling {
         name: Option<&str>,
     ) -> PyResult<String> {
         let doing = "Failed to register cron workflow";
-        let catchup = catchup_of(catchup).ok_or_else(|| {
+        let catchup = parse_catchup(catchup).ok_or_else(|| {
             PyValueError::new_err(format!("{doing}: catchup must be \"skip\" or \"run_all\", not \"{catchup}\""))
         })?;
         let input = context.input(py)?;
@@ -77,28 +77,28 @@ impl NativeScheduling {
 
     /// Returns a schedule that is not deleted.
     fn get<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyDict>> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let found = without_gil(py, || self.engine.schedule(id))?;
         listed(py, &found.map_err(|why| errors::schedule(py, "Failed to get cron schedule", &why))?)
     }
 
     /// Changes the expression and time zone of a schedule.
     fn update(&self, py: Python<'_>, id: &str, expression: &str, timezone: &str) -> PyResult<()> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let done = without_gil(py, || self.engine.update_schedule(id, expression, timezone))?;
         done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
     }
 
     /// Enables or disables a schedule.
     fn enable(&self, py: Python<'_>, id: &str, enabled: bool) -> PyResult<()> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let done = without_gil(py, || self.engine.enable_schedule(id, enabled))?;
         done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
     }
 
     /// Deletes a schedule. Its history stays.
     fn delete(&self, py: Python<'_>, id: &str) -> PyResult<()> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let done = without_gil(py, || self.engine.delete_schedule(id))?;
         done.map_err(|why| errors::schedule(py, "Failed to delete cron schedule", &why))
     }
@@ -112,7 +112,7 @@ impl NativeScheduling {
         limit: Option<usize>,
         offset: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let found = without_gil(py, || self.engine.schedule_history(id, limit.unwrap_or(usize::MAX), offset))?;
         let found = found.map_err(|why| errors::schedule(py, "Failed to get cron execution history", &why))?;
         let found = found.iter().map(|one| past_fire(py, one)).collect::<PyResult<Vec<_>>>()?;

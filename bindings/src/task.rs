@@ -14,7 +14,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::condition::{condition_of, rename};
+use crate::condition::{parse_condition, rename};
 use crate::retry::PyRetryPolicy;
 
 /// The callbacks of a task, called at the end of its attempts.
@@ -98,7 +98,7 @@ impl TaskSpec {
         let definition = TaskDefinition {
             id: id.into(),
             dependencies: dependencies.into_iter().map(Into::into).collect(),
-            rule: rule_of(rule)?,
+            rule: parse_rule(rule)?,
             retry: retry.inner.clone(),
             timeout: match timeout_ms {
                 Some(limit) => Timeout::After(Millis(limit)),
@@ -193,9 +193,9 @@ impl TaskSpec {
 }
 
 /// Parses a rule: a name or a condition tree.
-fn rule_of(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
+fn parse_rule(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
     let Ok(name) = rule.cast::<PyString>() else {
-        return Ok(TriggerRule::When(condition_of(rule)?));
+        return Ok(TriggerRule::When(parse_condition(rule)?));
     };
     let name = name.to_str()?;
     TriggerRule::named(name).ok_or_else(|| {

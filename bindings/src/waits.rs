@@ -86,15 +86,15 @@ impl CoroutineWait {
 }
 
 /// What an attempt is doing, as an argument from Python.
-pub struct Doing(AttemptActivity);
+pub struct ActivityArg(AttemptActivity);
 
-impl From<Doing> for AttemptActivity {
-    fn from(doing: Doing) -> Self {
-        doing.0
+impl From<ActivityArg> for AttemptActivity {
+    fn from(activity: ActivityArg) -> Self {
+        activity.0
     }
 }
 
-impl<'py> FromPyObject<'_, 'py> for Doing {
+impl<'py> FromPyObject<'_, 'py> for ActivityArg {
     type Error = PyErr;
 
     fn extract(what: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {

@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::errors;
-use crate::inbox::Outlet;
+use crate::inbox::InboxSender;
 use crate::task::TaskSpec;
 
 /// A workflow whose definition was checked.
@@ -19,7 +19,7 @@ pub struct NativeWorkflow {
 
 impl NativeWorkflow {
     /// Returns the workflow with bodies that queue attempts in an inbox.
-    pub fn bound(&self, py: Python<'_>, inbox: &Outlet) -> PyResult<Workflow> {
+    pub fn bound(&self, py: Python<'_>, inbox: &InboxSender) -> PyResult<Workflow> {
         let tasks = self.specs.iter().map(|spec| inbox.task(spec.clone_ref(py)));
         Workflow::new(self.checked.name().clone(), tasks).map_err(|invalid| errors::invalid(py, &invalid))
     }

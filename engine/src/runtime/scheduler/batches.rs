@@ -18,7 +18,7 @@ use crate::runtime::workflow::Workflow;
 impl Scheduler {
     /// Hands all events of this turn to the log at once, so that they share a flush.
     pub(super) fn append_dirty(&mut self) {
-        // Batches of several executions first; they remove those executions from `dirty`.
+        // Batches of several executions first: they take those executions' events, so that none is appended twice.
         let mut batches = self.source_batches();
         batches.extend(self.group_batches());
         for execution in std::mem::take(&mut self.dirty) {

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use pyo3::prelude::*;
 
-/// Runs `replay` with a command line, the program's name first, and returns its exit code. Switches the process to the
-/// program's allocator.
+/// Runs `replay` with a command line, the program's name first, and returns its exit code. The process is the program's from
+/// here on: it gets the program's allocator.
 #[pyfunction]
 pub fn replay_main(py: Python<'_>, argv: Vec<OsString>) -> i32 {
     #[cfg(target_os = "linux")]

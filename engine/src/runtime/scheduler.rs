@@ -119,10 +119,10 @@ enum Alarm {
 }
 
 /// Maximum number of messages handled in one turn, before its events go to the log.
-const TURN: usize = 256;
+const MAX_TURN_MESSAGES: usize = 256;
 
 /// Attempts that end within this time after their common release count as ending together. About the time of one flush.
-const TOGETHER: Duration = Duration::from_micros(400);
+const GATHER_WINDOW: Duration = Duration::from_micros(400);
 
 impl Scheduler {
     pub(crate) fn new(services: Services, open: OpenStreams) -> Self {
@@ -170,7 +170,7 @@ impl Scheduler {
             match received {
                 Ok(message) => {
                     self.handle(message);
-                    for message in self.services.messages.clone().try_iter().take(TURN) {
+                    for message in self.services.messages.clone().try_iter().take(MAX_TURN_MESSAGES) {
                         self.handle(message);
                     }
                     self.gather();
@@ -198,7 +198,7 @@ impl Scheduler {
     /// that ended: short tasks end together, and their successors can then share a flush. Without a backlog, or for
     /// longer attempts, returns immediately.
     fn gather(&mut self) {
-        let until = self.released.at() + TOGETHER;
+        let until = self.released.at() + GATHER_WINDOW;
         while !self.runnable.is_empty() && self.slots.are_partly_free() {
             let Ok(message) = self.services.messages.recv_deadline(until) else { return };
             self.handle(message);

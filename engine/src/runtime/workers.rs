@@ -51,21 +51,21 @@ pub(crate) struct Workers {
     /// Number of threads, busy or idle.
     alive: Arc<AtomicUsize>,
     /// Number of idle threads to keep.
-    kept: usize,
+    max_idle: usize,
     closed: AtomicBool,
     tokio: Mutex<Tokio>,
     stop_tokens: Arc<Mutex<HashMap<AttemptKey, StopToken>>>,
 }
 
 impl Workers {
-    pub(crate) fn new(kept: usize) -> Self {
+    pub(crate) fn new(max_idle: usize) -> Self {
         let (jobs, waiting) = unbounded();
         Self {
             jobs,
             waiting,
             idle: Arc::new(AtomicUsize::new(0)),
             alive: Arc::default(),
-            kept,
+            max_idle,
             closed: AtomicBool::new(false),
             tokio: Mutex::default(),
             stop_tokens: Arc::default(),
@@ -135,7 +135,7 @@ impl Workers {
             let _ = self.jobs.send(job);
             return;
         }
-        let (waiting, idle, kept) = (self.waiting.clone(), self.idle.clone(), self.kept);
+        let (waiting, idle, max_idle) = (self.waiting.clone(), self.idle.clone(), self.max_idle);
         let first = Arc::new(Mutex::new(Some(job)));
         let job = first.clone();
         let alive = Alive::counted(&self.alive);
@@ -145,7 +145,7 @@ impl Workers {
             if let Some(job) = job {
                 job(Ok(()));
             }
-            work(&waiting, &idle, kept);
+            work(&waiting, &idle, max_idle);
         };
         let Err(error) = thread::Builder::new().name("cloacina-worker".into()).spawn(body) else { return };
         let Some(job) = lock(&first).take() else { return };
@@ -226,9 +226,9 @@ impl Workers {
     }
 }
 
-/// Runs jobs while fewer than `kept` threads are idle. Each increment of `idle` claims one job.
-fn work(waiting: &Receiver<Job>, idle: &AtomicUsize, kept: usize) {
-    while idle.load(Ordering::SeqCst) < kept {
+/// Runs jobs while fewer than `max_idle` threads are idle. Each increment of `idle` claims one job.
+fn work(waiting: &Receiver<Job>, idle: &AtomicUsize, max_idle: usize) {
+    while idle.load(Ordering::SeqCst) < max_idle {
         idle.fetch_add(1, Ordering::SeqCst);
         match waiting.recv() {
             Ok(job) => job(Ok(())),

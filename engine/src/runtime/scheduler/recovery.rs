@@ -18,16 +18,16 @@ impl Scheduler {
     /// Recovers every held execution whose workflow is registered with the same graph, and warns about the others.
     pub(super) fn recover_held(&mut self) {
         let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
-        let mut news: BTreeMap<Option<String>, Vec<ExecutionId>> = BTreeMap::new();
+        let mut by_reason: BTreeMap<Option<String>, Vec<ExecutionId>> = BTreeMap::new();
         for id in ids {
             let Err(standing) = self.try_recover(id, false) else { continue };
             let reason = standing.reason.clone();
             if self.services.standings.set(id, Some(standing)) {
-                news.entry(reason).or_default().push(id);
+                by_reason.entry(reason).or_default().push(id);
             }
         }
         // One line for each reason: there may be thousands of executions.
-        for ids in news.into_values() {
+        for ids in by_reason.into_values() {
             if let Some(standing) = ids.first().and_then(|first| self.services.standings.get(*first)) {
                 trace::warn_held(&ids, &standing);
             }

@@ -82,8 +82,8 @@ impl Scheduler {
             let Some(live) = self.live.get(execution) else { continue };
             let standing = self.standing_of(live);
             // The label in the listing has every other status.
-            let is_news = matches!(standing.status, ExecutionStatus::Waiting | ExecutionStatus::Deferred);
-            self.services.standings.set(*execution, is_news.then_some(standing));
+            let is_beyond_label = matches!(standing.status, ExecutionStatus::Waiting | ExecutionStatus::Deferred);
+            self.services.standings.set(*execution, is_beyond_label.then_some(standing));
         }
     }
 

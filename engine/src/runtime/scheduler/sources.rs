@@ -63,7 +63,7 @@ impl Scheduler {
 
     /// Sets or clears a source's alarm.
     pub(super) fn arm(&mut self, source: Source, due: Option<Timestamp>) {
-        let due = due.filter(|_| self.failed.is_none() && self.stopping.is_none()).map(|due| self.by_log(due));
+        let due = due.filter(|_| self.failed.is_none() && self.stopping.is_none()).map(|due| self.to_log_time(due));
         let alarm = match source {
             Source::Schedule(id) => self.schedules.get_mut(&id).map(|live| &mut live.alarm),
             Source::Trigger(id) => self.triggers.get_mut(&id).map(|live| &mut live.alarm),
@@ -77,7 +77,7 @@ impl Scheduler {
 
     /// Converts a time of the wall clock to the log's time, for an alarm. While the log is ahead of the wall clock, its
     /// time advances at half the wall clock's pace or more, so the alarm is never late.
-    fn by_log(&self, due: Timestamp) -> Timestamp {
+    fn to_log_time(&self, due: Timestamp) -> Timestamp {
         match self.now.micros_since(self.wall) {
             0 => due,
             _ => {

@@ -122,7 +122,7 @@ pub(super) fn slot_of(state: &Execution, attempt: &AttemptKey) -> Option<Option<
     }
 }
 
-/// The error for an attempt that no longer counts.
+/// The error for an attempt that is over.
 pub(super) fn attempt_over(attempt: &AttemptKey) -> AttemptOver {
     let (execution, task, attempt) = attempt.clone();
     AttemptOver { execution, task, attempt }

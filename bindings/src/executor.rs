@@ -249,8 +249,8 @@ pub fn apply_returned(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>,
         let kind = type_name(returned);
         let message = match kind.as_str() {
             "coroutine" => format!(
-                "task '{task}' returned a coroutine that was never awaited: a decorator that is not async wraps an async \
-                 function. Make the decorator's wrapper `async def`, with `return await function(...)`"
+                "task '{task}' returned a coroutine that was never awaited: a decorator that is not async wraps an \
+                 async function. Make the decorator's wrapper `async def`, with `return await function(...)`"
             ),
             _ => format!(
                 "task '{task}' returned a value of type {kind}; a task returns the context, None, another Context, or a \

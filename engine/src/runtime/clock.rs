@@ -232,8 +232,8 @@ pub(crate) fn warn_if_ahead(log: &str, end: Timestamp) {
         tracing::warn!(
             log,
             seconds = ahead.as_secs(),
-            "the last event of log {log} is {} s ahead of this machine's clock, so one of the clocks is or was wrong. Check the \
-             clock. Until it has caught up, the times of new events advance at half speed; schedules follow the clock",
+            "the last event of log {log} is {} s ahead of this machine's clock, so one of the clocks is or was wrong. Check \
+             the clock. Until it has caught up, the times of new events advance at half speed; schedules follow the clock",
             ahead.as_secs()
         );
     }

@@ -110,7 +110,7 @@ pub enum WaitError {
     /// A deadlock: every slot is held by an attempt that waits for an execution, and that execution needs a slot.
     #[error(
         "execution {execution} cannot get a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task that \
-         waits for an execution, and '{task}' is one of them. Give the slot back while the task waits: start the \
+         waits for an execution, and '{task}' is one of them. Release the slot while the task waits: start the \
          execution with submit, and wait for its end with defer_until on the task's handle. Or raise max_concurrent_tasks"
     )]
     NoSlotLeft {

@@ -1,4 +1,4 @@
-//! The shell around the core: threads, clock, log.
+//! The imperative shell around the pure core: threads, clock, log.
 //!
 //! **Architecture invariant:** the core decides what happens, the runtime performs it. No effect is performed before
 //! the events that caused it are durable.

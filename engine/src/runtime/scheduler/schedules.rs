@@ -96,7 +96,10 @@ impl Scheduler {
                         let caught_up = self.services.registry.find(state.workflow()).is_some();
                         if !caught_up {
                             let unknown = self.unknown_workflow(state.workflow());
-                            tracing::warn!(schedule = %id, "{unknown}. The schedule fires once the workflow is registered");
+                            tracing::warn!(
+                                schedule = %id,
+                                "{unknown}. The schedule fires once the workflow is registered"
+                            );
                         }
                         let live =
                             LiveSchedule { calendar: Some(calendar), caught_up, ..LiveSchedule::from_log(state) };

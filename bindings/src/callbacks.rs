@@ -1,4 +1,4 @@
-//! A task's callbacks: told how its attempts ended, one after the other for each execution, in the order of the log.
+//! Callbacks of tasks, called at the end of attempts: one at a time for each execution, in the order of the log.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -10,44 +10,44 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::context::Context;
-use crate::outcome::says;
+use crate::outcome::error_line;
 use crate::task::SharedSpec;
 
-/// What is to be told, by execution.
+/// The notices that are not delivered yet, by execution.
 #[derive(Clone, Default)]
-pub struct Untold(Arc<Mutex<HashMap<ExecutionId, VecDeque<Telling>>>>);
+pub struct PendingNotices(Arc<Mutex<HashMap<ExecutionId, VecDeque<PendingNotice>>>>);
 
-/// A notice, and whom it is for. Those who wait for the execution are answered after it was dropped.
-struct Telling {
+/// A notice and the task with the callbacks. Waiters for the execution are answered after it is dropped.
+struct PendingNotice {
     task: SharedSpec,
     notice: Notice,
 }
 
-impl Untold {
-    fn queues(&self) -> MutexGuard<'_, HashMap<ExecutionId, VecDeque<Telling>>> {
+impl PendingNotices {
+    fn queues(&self) -> MutexGuard<'_, HashMap<ExecutionId, VecDeque<PendingNotice>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a notice, if anybody wants it. Returns whether its execution has no reader yet and now needs one.
-    pub fn keep(&self, task: SharedSpec, notice: Notice) -> bool {
+    /// Queues a notice if the task has a callback for it. Returns whether the execution now needs a reader.
+    pub fn push(&self, task: SharedSpec, notice: Notice) -> bool {
         if task.get().callbacks().of(&notice.end).is_none() {
             return false;
         }
         let execution = notice.info.execution;
-        let telling = Telling { task, notice };
+        let pending = PendingNotice { task, notice };
         match self.queues().entry(execution) {
             Entry::Occupied(mut queue) => {
-                queue.get_mut().push_back(telling);
+                queue.get_mut().push_back(pending);
                 false
             }
             Entry::Vacant(none) => {
-                none.insert(VecDeque::from([telling]));
+                none.insert(VecDeque::from([pending]));
                 true
             }
         }
     }
 
-    fn next(&self, execution: ExecutionId) -> Option<Telling> {
+    fn next(&self, execution: ExecutionId) -> Option<PendingNotice> {
         let mut queues = self.queues();
         let next = queues.get_mut(&execution).and_then(VecDeque::pop_front);
         if next.is_none() {
@@ -57,58 +57,58 @@ impl Untold {
     }
 }
 
-/// The notices of one execution, for the one thread that calls its callbacks.
+/// The notices of one execution, for the thread that calls its callbacks.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Notices {
-    untold: Untold,
+    pending_notices: PendingNotices,
     execution: ExecutionId,
 }
 
 impl Notices {
-    /// Those of an execution.
-    pub fn new(untold: Untold, execution: ExecutionId) -> Self {
-        Self { untold, execution }
+    /// The notices of an execution.
+    pub fn new(pending_notices: PendingNotices, execution: ExecutionId) -> Self {
+        Self { pending_notices, execution }
     }
 }
 
 #[pymethods]
 impl Notices {
-    /// The next call; None when there is nothing more to tell for now.
+    /// The next call; None when no notice is left for now.
     fn take(&self) -> Option<Call> {
-        self.untold.next(self.execution).map(|telling| Call(Mutex::new(Some(telling))))
+        self.pending_notices.next(self.execution).map(|pending| Call(Mutex::new(Some(pending))))
     }
 }
 
 /// One call of a callback.
 #[pyclass(frozen, module = "cloaca._cloaca")]
-pub struct Call(Mutex<Option<Telling>>);
+pub struct Call(Mutex<Option<PendingNotice>>);
 
 #[pymethods]
 impl Call {
-    /// Calls it. What it raises is raised.
+    /// Calls the callback, and raises what it raises.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let Some((function, arguments)) = self.call(py)? else { return Ok(()) };
         function.call1(py, arguments).map(|_| ())
     }
 
-    /// Says that it was called: those who wait for the execution need not wait for this any more.
+    /// Marks the call as done, so that it no longer delays waiters for the execution.
     fn done(&self, py: Python<'_>) {
-        let telling = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        py.detach(|| drop(telling));
+        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(pending));
     }
 }
 
 impl Call {
     fn call<'py>(&self, py: Python<'py>) -> PyResult<Option<(Py<PyAny>, Bound<'py, PyTuple>)>> {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Telling { task: spec, notice }) = &*told else { return Ok(None) };
+        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(PendingNotice { task: spec, notice }) = &*pending else { return Ok(None) };
         let Some(function) = spec.get().callbacks().of(&notice.end) else { return Ok(None) };
         let task = notice.info.task.to_string();
         let context = Bound::new(py, Context::from_values(notice.context.iter().cloned()))?;
         let arguments = match &notice.end {
             AttemptEnd::Completed => (task, context).into_pyobject(py)?,
-            AttemptEnd::Failed(error) => (task, says(error), context).into_pyobject(py)?,
-            AttemptEnd::Retrying(error) => (task, says(error), context, notice.info.attempt).into_pyobject(py)?,
+            AttemptEnd::Failed(error) => (task, error_line(error), context).into_pyobject(py)?,
+            AttemptEnd::Retrying(error) => (task, error_line(error), context, notice.info.attempt).into_pyobject(py)?,
         };
         Ok(Some((function.clone_ref(py), arguments)))
     }

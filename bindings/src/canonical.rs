@@ -1,9 +1,9 @@
-//! From JSON text to the JSON text that is stored, in one pass and without a value in between.
+//! Converts JSON text to the stored JSON text in one pass, without Python values in between.
 //!
-//! What is stored of a value does not depend on how it came in: no space, the fewest escapes, integers and floats as
-//! Python writes them. So this gives, byte for byte, what reading the text with [`crate::parse`] and writing the value
-//! down with [`crate::json`] gives. It knows nothing of errors: where anything is out of the ordinary (wrong text, keys
-//! that come twice, deep nesting, floats that need their digits computed), it gives up, and its caller goes the long way.
+//! The stored form is canonical: no spaces, the fewest escapes, integers and floats as Python writes them. The result
+//! is identical, byte for byte, to parsing with [`crate::parse`] and serializing with [`crate::json`]. This fast path
+//! reports no errors: for anything unusual (invalid text, duplicate keys, deep nesting) it returns `None`, and the
+//! caller takes the slow path through Python values.
 
 use std::ops::Range;
 
@@ -13,45 +13,45 @@ use pyo3::types::PyFloat;
 use crate::json::write_text;
 use crate::scan::{Cursor, Number};
 
-/// Deeper texts go the long way.
+/// Deeper texts take the slow path.
 const MAX_DEPTH: usize = 100;
 
-/// In objects with more keys, a key that comes twice is not looked for: they go the long way.
+/// Objects with more keys take the slow path: the search for duplicates is quadratic.
 const MAX_KEYS: usize = 48;
 
-/// A decimal number of so many digits is the shortest one of its float, whatever the digits are (`DBL_DIG`).
+/// Any decimal number with this many digits is the shortest text of its float (`DBL_DIG`).
 const SAFE_DIGITS: usize = 15;
 
-/// The members of a JSON object, each value as it is stored. `None`: go the long way.
+/// The members of a JSON object, with each value in its stored form. `None`: take the slow path.
 pub fn members(py: Python<'_>, text: &str) -> Option<Vec<(String, String)>> {
     let mut scanner = Scanner::new(py, text, false);
     let mut members: Vec<(String, String)> = Vec::new();
-    scanner.cursor.space();
-    scanner.expect(b'{')?;
-    scanner.cursor.space();
+    scanner.cursor.skip_space();
+    scanner.consume(b'{')?;
+    scanner.cursor.skip_space();
     if !scanner.cursor.take(b'}') {
         loop {
-            scanner.cursor.space();
+            scanner.cursor.skip_space();
             let key = scanner.plain_key()?.to_owned();
             if members.len() == MAX_KEYS || members.iter().any(|(other, _)| *other == key) {
                 return None;
             }
-            scanner.cursor.space();
-            scanner.expect(b':')?;
+            scanner.cursor.skip_space();
+            scanner.consume(b':')?;
             scanner.value(1)?;
             members.push((key, std::mem::take(&mut scanner.out)));
-            scanner.cursor.space();
+            scanner.cursor.skip_space();
             if scanner.cursor.take(b'}') {
                 break;
             }
-            scanner.expect(b',')?;
+            scanner.consume(b',')?;
         }
     }
-    scanner.cursor.space();
+    scanner.cursor.skip_space();
     scanner.cursor.is_at_end().then_some(members)
 }
 
-/// A stored value with the keys of its objects sorted. `None`: go the long way.
+/// A stored value with the keys of its objects sorted. `None`: take the slow path.
 pub fn sorted(py: Python<'_>, stored: &str) -> Option<String> {
     let mut scanner = Scanner::new(py, stored, true);
     scanner.out.reserve(stored.len());
@@ -63,19 +63,19 @@ struct Scanner<'a, 'py> {
     py: Python<'py>,
     cursor: Cursor<'a>,
     out: String,
-    /// Whether the text is a stored one, whose keys are to be sorted.
-    sorts: bool,
-    /// The keys of the objects that are open, as places in the text, and where in `out` their members begin.
+    /// Whether the input is in stored form already, and keys are to be sorted.
+    sort_keys: bool,
+    /// The keys of the open objects, as ranges of the text, and where in `out` their members begin.
     keys: Vec<(Range<usize>, usize)>,
 }
 
 impl<'a, 'py> Scanner<'a, 'py> {
-    fn new(py: Python<'py>, text: &'a str, sorts: bool) -> Self {
-        Self { py, cursor: Cursor::new(text), out: String::new(), sorts, keys: Vec::new() }
+    fn new(py: Python<'py>, text: &'a str, sort_keys: bool) -> Self {
+        Self { py, cursor: Cursor::new(text), out: String::new(), sort_keys, keys: Vec::new() }
     }
 
     fn value(&mut self, depth: usize) -> Option<()> {
-        self.cursor.space();
+        self.cursor.skip_space();
         match self.cursor.peek()? {
             b'"' => self.string(),
             b'{' if depth < MAX_DEPTH => self.object(depth),
@@ -91,15 +91,15 @@ impl<'a, 'py> Scanner<'a, 'py> {
     fn list(&mut self, depth: usize) -> Option<()> {
         self.cursor.at += 1;
         self.out.push('[');
-        self.cursor.space();
+        self.cursor.skip_space();
         if !self.cursor.take(b']') {
             loop {
                 self.value(depth + 1)?;
-                self.cursor.space();
+                self.cursor.skip_space();
                 if self.cursor.take(b']') {
                     break;
                 }
-                self.expect(b',')?;
+                self.consume(b',')?;
                 self.out.push(',');
             }
         }
@@ -111,10 +111,10 @@ impl<'a, 'py> Scanner<'a, 'py> {
         self.cursor.at += 1;
         self.out.push('{');
         let (first, begin) = (self.keys.len(), self.out.len());
-        self.cursor.space();
+        self.cursor.skip_space();
         if !self.cursor.take(b'}') {
             loop {
-                self.cursor.space();
+                self.cursor.skip_space();
                 let key = self.plain_key()?;
                 let place = self.cursor.at - 1 - key.len()..self.cursor.at - 1;
                 let siblings = &self.keys[first..];
@@ -126,18 +126,18 @@ impl<'a, 'py> Scanner<'a, 'py> {
                 self.out.push('"');
                 self.out.push_str(key);
                 self.out.push_str("\":");
-                self.cursor.space();
-                self.expect(b':')?;
+                self.cursor.skip_space();
+                self.consume(b':')?;
                 self.value(depth + 1)?;
-                self.cursor.space();
+                self.cursor.skip_space();
                 if self.cursor.take(b'}') {
                     break;
                 }
-                self.expect(b',')?;
+                self.consume(b',')?;
                 self.out.push(',');
             }
         }
-        if self.sorts {
+        if self.sort_keys {
             self.sort(first, begin);
         }
         self.keys.truncate(first);
@@ -145,7 +145,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
         Some(())
     }
 
-    /// Puts the members that were written from `begin` on in the order of their keys.
+    /// Sorts the members that were written from `begin` on by key.
     fn sort(&mut self, first: usize, begin: usize) {
         let text = self.cursor.text;
         let key = |(place, _): &(Range<usize>, usize)| &text[place.clone()];
@@ -168,13 +168,13 @@ impl<'a, 'py> Scanner<'a, 'py> {
         self.out.push_str(&in_order);
     }
 
-    /// A key without escapes, from its opening quote past the closing one.
+    /// Consumes a key without escapes, including its quotes.
     fn plain_key(&mut self) -> Option<&'a str> {
-        self.expect(b'"')?;
+        self.consume(b'"')?;
         let start = self.cursor.at;
-        self.cursor.plain()?;
+        self.cursor.skip_plain()?;
         let key = &self.cursor.text[start..self.cursor.at];
-        self.expect(b'"')?;
+        self.consume(b'"')?;
         Some(key)
     }
 
@@ -183,7 +183,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
         let mut from = self.cursor.at;
         self.cursor.at += 1;
         loop {
-            match self.cursor.plain()? {
+            match self.cursor.skip_plain()? {
                 b'"' => break,
                 b'\\' => match text.as_bytes().get(self.cursor.at + 1)? {
                     b'"' | b'\\' | b'n' | b'r' | b't' | b'b' | b'f' => self.cursor.at += 2,
@@ -202,7 +202,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
         Some(())
     }
 
-    /// An escape that is written otherwise when it is stored.
+    /// Consumes an escape that has another stored form.
     fn unescape(&mut self) -> Option<()> {
         let char = self.cursor.escape()?;
         let quoted = self.out.len();
@@ -219,7 +219,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
                 self.out.push_str(if text == "-0" { "0" } else { text });
                 Some(())
             }
-            Some(fraction) if self.sorts || (!exponent && is_shortest(text, whole, fraction)) => {
+            Some(fraction) if self.sort_keys || (!exponent && is_shortest(text, whole, fraction)) => {
                 self.out.push_str(text);
                 Some(())
             }
@@ -227,7 +227,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
         }
     }
 
-    /// A float, as Python writes it.
+    /// Writes a float as Python does.
     fn float(&mut self, text: &str) -> Option<()> {
         let value: f64 = text.parse().ok().filter(|value: &f64| value.is_finite())?;
         let text = PyFloat::new(self.py, value).repr().ok()?;
@@ -241,13 +241,13 @@ impl<'a, 'py> Scanner<'a, 'py> {
         Some(())
     }
 
-    fn expect(&mut self, byte: u8) -> Option<()> {
+    fn consume(&mut self, byte: u8) -> Option<()> {
         self.cursor.take(byte).then_some(())
     }
 }
 
-/// Whether a decimal number without an exponent is what Python writes for its float: it is if it has so few digits that it
-/// is the shortest one, no zero too many at its end, and neither begins with many zeros (`1e-05`) nor is long (`1e+16`).
+/// Whether a decimal number without an exponent is exactly what Python writes for its float: it has few enough digits
+/// to be the shortest text, no trailing zeros, not many leading zeros (`1e-05`), and is not long (`1e+16`).
 fn is_shortest(text: &str, whole: usize, fraction: usize) -> bool {
     if whole + fraction > SAFE_DIGITS || (fraction > 1 && text.ends_with('0')) {
         return false;

@@ -6,16 +6,16 @@ use pyo3::types::PyDict;
 
 const MODULE: &str = "cloaca.errors";
 
-/// The classes by name, from the end of the interpreter on: nothing can be imported then.
+/// The classes by name, kept for the interpreter's shutdown: nothing can be imported then.
 static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 
-/// Keeps the classes for what is asked while the interpreter is torn down.
+/// Keeps the classes for calls during the interpreter's shutdown.
 pub fn keep_classes(py: Python<'_>) -> PyResult<()> {
     let classes = || Ok(py.import(MODULE)?.dict().copy()?.unbind());
     CLASSES.get_or_try_init(py, classes).map(drop)
 }
 
-/// The error of a class of `cloaca.errors`, with these attributes.
+/// Creates an exception of a class of `cloaca.errors` with these attributes.
 pub fn error<'py>(py: Python<'py>, class: &str, message: &str, attributes: &[(&str, Bound<'py, PyAny>)]) -> PyErr {
     let made = || -> PyResult<PyErr> {
         let keywords = PyDict::new(py);

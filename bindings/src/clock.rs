@@ -1,4 +1,4 @@
-//! The virtual clock, for tests of what takes time.
+//! The virtual clock, for tests.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use cloacina_engine::runtime::clock::VirtualClock;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// A clock that stands still until it is moved, for a [`Runner`][cloaca.testing.Runner] or the fixture ``cloaca_clock``.
+/// A clock that only moves when told to, for a [`Runner`][cloaca.testing.Runner] or the fixture ``cloaca_clock``.
 ///
-/// It begins at `start`, in seconds since 1970; at the end of the log that it is used on, if that is later.
+/// It begins at `start`, in seconds since 1970, or at the last event of its log, if that is later.
 ///
 /// Example:
 ///     >>> with cloaca.WorkflowBuilder("etl"):
@@ -26,40 +26,37 @@ pub struct PyVirtualClock(pub VirtualClock);
 
 #[pymethods]
 impl PyVirtualClock {
-    /// A clock that begins at `start`, in seconds since 1970; at the end of the log that it is used on, if that is later.
+    /// Creates a clock that begins at `start`, in seconds since 1970, or at the last event of its log, if that is
+    /// later.
     #[new]
     #[pyo3(signature = (start = None))]
     fn new(start: Option<f64>) -> PyResult<Self> {
         let Some(start) = start else { return Ok(Self(VirtualClock::default())) };
         if start.is_nan() || start.abs() > 1e11 {
-            return Err(PyValueError::new_err(format!("a clock cannot begin {start} seconds after 1970")));
+            return Err(PyValueError::new_err(format!("a clock cannot start at {start} seconds since 1970")));
         }
         #[allow(clippy::cast_possible_truncation, reason = "it was just checked that it fits")]
         let micros = (start * 1e6).round() as i64;
         Ok(Self(VirtualClock::starting_at(Timestamp(micros))))
     }
 
-    /// Moves it so many seconds on. What is due meanwhile happens, each at its own time, before this returns.
+    /// Advances the clock. Everything that is due until then happens at its own time, before this returns.
     ///
     /// Raises:
     ///     ValueError: The seconds are negative, or not a finite number.
     ///
-    /// Example:
-    ///     >>> clock = cloaca.testing.VirtualClock(0.0)
-    ///     >>> clock.advance(90)
-    ///     >>> clock.now()
-    ///     90.0
-    ///     >>> clock.advance(-1)
-    ///     Traceback (most recent call last):
-    ///     ValueError: a clock cannot be moved -1 seconds: cannot convert float seconds to Duration: value is negative
+    /// Example: >>> clock = cloaca.testing.VirtualClock(0.0) >>> clock.advance(90) >>> clock.now() 90.0 >>>
+    /// clock.advance(-1) Traceback (most recent call last): ValueError: cannot advance the clock by -1 seconds: cannot
+    /// convert float seconds to Duration: value is negative
     fn advance(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
-        let span = Duration::try_from_secs_f64(seconds)
-            .map_err(|error| PyValueError::new_err(format!("a clock cannot be moved {seconds} seconds: {error}")))?;
+        let span = Duration::try_from_secs_f64(seconds).map_err(|error| {
+            PyValueError::new_err(format!("cannot advance the clock by {seconds} seconds: {error}"))
+        })?;
         py.detach(|| self.0.advance(span));
         Ok(())
     }
 
-    /// What time it is, in seconds since 1970.
+    /// The current time, in seconds since 1970.
     ///
     /// Example:
     ///     >>> import datetime
@@ -67,7 +64,7 @@ impl PyVirtualClock {
     ///     >>> datetime.datetime.fromtimestamp(clock.now(), datetime.timezone.utc).isoformat()
     ///     '2026-01-31T09:00:00+00:00'
     fn now(&self) -> f64 {
-        #[allow(clippy::cast_precision_loss, reason = "microseconds of any year that people live in are exact enough")]
+        #[allow(clippy::cast_precision_loss, reason = "microseconds of any realistic year are exact enough")]
         let micros = self.0.now().0 as f64;
         micros / 1e6
     }

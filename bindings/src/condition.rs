@@ -1,4 +1,4 @@
-//! Condition trees: from the dicts that people write to the engine's.
+//! Condition trees: conversion from the dicts of the Python API to the engine's type.
 
 use cloacina_engine::core::definition::{Condition, Operator};
 use cloacina_engine::core::event::TaskId;
@@ -13,24 +13,24 @@ const KINDS: &str = "Always, All, Any, None, TaskSuccess, TaskFailed, TaskSkippe
 const OPERATORS: &str =
     "Equals (==), NotEquals (!=), GreaterThan (>), LessThan (<), Contains, NotContains, Exists, NotExists";
 
-/// The engine's condition for the tree of dicts that a program has.
-pub fn condition_of(tree: &Bound<'_, PyAny>) -> PyResult<Condition> {
+/// Parses a tree of dicts.
+pub fn parse_condition(tree: &Bound<'_, PyAny>) -> PyResult<Condition> {
     parse(tree, 0)
 }
 
-/// The same tree as plain dicts, checked, with the operators' full names.
+/// Checks a tree, and returns it as plain dicts with the operators' full names.
 #[pyfunction]
 pub fn checked_condition<'py>(py: Python<'py>, tree: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    to_dict(py, &condition_of(tree)?)
+    to_dict(py, &parse_condition(tree)?)
 }
 
-/// The calls that make a condition tree.
+/// Shows a tree as the calls of the builder functions.
 #[pyfunction]
 pub fn shown_condition(py: Python<'_>, tree: &Bound<'_, PyAny>) -> PyResult<String> {
-    Ok(show(py, &condition_of(tree)?))
+    Ok(show(py, &parse_condition(tree)?))
 }
 
-/// Renames the tasks that a condition names.
+/// Renames the tasks in a condition.
 pub fn rename(condition: &mut Condition, name: &impl Fn(&TaskId) -> TaskId) {
     match condition {
         Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
@@ -84,7 +84,7 @@ fn to_dict<'py>(py: Python<'py>, condition: &Condition) -> PyResult<Bound<'py, P
 fn parse(tree: &Bound<'_, PyAny>, depth: usize) -> PyResult<Condition> {
     let Ok(dict) = tree.cast::<PyDict>() else {
         return Err(PyTypeError::new_err(format!(
-            "a condition is made by all_of(), any_of(), none_of(), task_success() … or a dict, not {}",
+            "a condition must be made by all_of(), any_of(), none_of(), task_success() … or be a dict, not {}",
             type_name(tree)
         )));
     };
@@ -151,7 +151,7 @@ fn text_field(dict: &Bound<'_, PyDict>, name: &str, kind: &str) -> PyResult<Stri
     Ok(text.to_str()?.to_owned())
 }
 
-/// As the builder functions would be called.
+/// Formats a condition as calls of the builder functions.
 fn show(py: Python<'_>, condition: &Condition) -> String {
     let text = |text: &str| quoted(&PyString::new(py, text));
     let all = |name: &str, parts: &[Condition]| {

@@ -1,25 +1,28 @@
-//! `cloaca.Context`: a mapping of JSON values. It stands alone, or it is what one attempt at a task sees.
+//! `cloaca.Context`: a mapping of JSON values, either standalone or the context of an attempt.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cloacina_engine::core::event::Key;
-use cloacina_engine::core::json::{Erasure, Json};
+use cloacina_engine::core::json::Json;
 use cloacina_engine::core::task_context::TaskContext;
-use cloacina_replay::time::{parse_rfc3339, rfc3339};
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyString, PyTuple};
 
-use crate::json::{from_python, quoted, sorted_text, type_name, write_text};
+use crate::json::quoted;
 use crate::parse::to_python;
-use crate::{canonical, errors, json};
+use crate::{canonical, errors};
 
-/// The values that the tasks of a workflow share: a mutable mapping from texts to JSON values.
+mod convert;
+
+use convert::{dict_of, json_kind, key_text, pairs_of, pairs_with_erased, sorted, value_json, value_of};
+
+/// The values that the tasks of a workflow share: a mutable mapping from strings to JSON values.
 ///
-/// Values are None, bool, int, float, str, list, tuple and dict with text keys, nested. Integers of any size and floats
-/// come back exactly as they were; a tuple comes back as a list. Anything else is refused with a TypeError or ValueError
-/// that names its place. A value that was read is a copy: changing it changes nothing until it is set again.
+/// Values are None, bool, int, float, str, list, tuple and dict with string keys, nested. Integers of any size and
+/// floats are stored exactly; a tuple becomes a list. Anything else raises a TypeError or ValueError that names its
+/// position. Reading a value returns a copy: to change a value, set it again.
 ///
 /// Example:
 ///     >>> context = cloaca.Context({"rows": [1, 2]})
@@ -42,21 +45,21 @@ pub struct Context {
 
 impl Context {
     /// Wraps the context of an attempt.
-    pub fn of(inner: TaskContext) -> Self {
+    pub fn wrap(inner: TaskContext) -> Self {
         Self { inner: Mutex::new(inner) }
     }
 
-    /// A context that holds these values.
+    /// Creates a context with these values.
     pub fn from_values(values: impl IntoIterator<Item = (Key, Json)>) -> Self {
-        Self::of(TaskContext::from_values(values))
+        Self::wrap(TaskContext::from_values(values))
     }
 
-    /// Every value; this does not count as a read.
+    /// Returns all values without recording a read.
     pub fn peek(&self) -> BTreeMap<Key, Json> {
         self.inner().peek()
     }
 
-    /// Every value, for an execution to begin with.
+    /// Returns all values as the input of an execution.
     ///
     /// # Errors
     /// `ValueError` if one was erased.
@@ -64,35 +67,36 @@ impl Context {
         let values = self.peek();
         if let Some((key, _)) = values.iter().find(|(_, value)| value.is_erased()) {
             let shown = quoted(&PyString::new(py, key));
-            let what =
-                format!("context key {shown}: the value was erased from its log; give another one, or leave it out");
+            let what = format!(
+                "context key {shown}: the value was erased from its log; pass another value, or leave the key out"
+            );
             return Err(PyValueError::new_err(what));
         }
         Ok(values.into_iter().collect())
     }
 
-    /// What the attempt did up to now. What is done to the context later has no effect any more.
+    /// Returns a copy of the attempt's context. Later changes have no effect on it.
     pub fn snapshot(&self) -> TaskContext {
         self.inner().clone()
     }
 
-    /// Changes what it holds, under its lock.
+    /// Changes the context under its lock.
     pub fn change(&self, change: impl FnOnce(&mut TaskContext)) {
         change(&mut self.inner());
     }
 
-    /// Nothing that is done under the lock runs Python code.
+    /// Locks the context. No Python code may run under the lock.
     fn inner(&self) -> MutexGuard<'_, TaskContext> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
+    fn lookup(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
         let key = key_text(key)?;
         let found = self.inner().get(&key);
         found.map_err(|read| errors::undeclared(py, &read))
     }
 
-    /// Sets every value of a dict, or none if one is not JSON.
+    /// Sets all values of a dict, or none if one is not JSON.
     pub fn set_all(&self, values: &Bound<'_, PyDict>) -> PyResult<()> {
         let pairs = pairs_of(values)?;
         let mut inner = self.inner();
@@ -100,13 +104,13 @@ impl Context {
         Ok(())
     }
 
-    /// Writes what makes this context equal to `other`.
-    pub fn become_like(&self, other: &Self) {
+    /// Makes this context equal to `other`, writing only the differences.
+    pub fn assign_from(&self, other: &Self) {
         let wanted = other.peek();
         let mut inner = self.inner();
         let have = inner.peek();
         for key in have.keys().filter(|key| !wanted.contains_key(*key)) {
-            // In a strict context an undeclared key cannot be removed; it is not among these.
+            // Only an undeclared key in a strict context cannot be removed; `have` contains none.
             let _ = inner.remove(key);
         }
         for (key, value) in wanted {
@@ -120,71 +124,11 @@ impl Context {
         slf.py().import("collections.abc")?.getattr(class)?.call1((slf,))
     }
 
-    fn take(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
+    fn take_value(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
         let key = key_text(key)?;
         let found = self.inner().remove(&key);
         found.map_err(|read| errors::undeclared(py, &read))
     }
-}
-
-/// The key as text.
-fn key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
-    let Ok(text) = key.cast::<PyString>() else {
-        return Err(PyTypeError::new_err(format!("a context key must be a str, not {}", type_name(key))));
-    };
-    text.to_str().map(ToOwned::to_owned).map_err(|_| {
-        let shown = quoted(key);
-        let message = format!(
-            "context key {shown} has a lone surrogate, which is not Unicode; use key.encode('utf-8', 'replace').decode()"
-        );
-        crate::errors::error(key.py(), "NotJsonError", &message, &[])
-    })
-}
-
-/// A value for a key, as JSON.
-fn value_json(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
-    from_python(value).map_err(|problem| {
-        let shown = quoted(&PyString::new(value.py(), key));
-        problem.into_error(&format!("context key {shown}"))
-    })
-}
-
-fn pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
-    let pair = |(key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
-        let key = key_text(&key)?;
-        let value = value_json(&key, &value)?;
-        Ok((key.into(), value))
-    };
-    values.iter().map(pair).collect()
-}
-
-/// The same of a context of the past, in which values can be erased.
-fn past_pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
-    let pair = |(key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
-        let key = key_text(&key)?;
-        let value = match erased(&value)? {
-            Some(erased) => erased,
-            None => value_json(&key, &value)?,
-        };
-        Ok((key.into(), value))
-    };
-    values.iter().map(pair).collect()
-}
-
-/// A dict of what any mapping holds.
-fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    if let Ok(dict) = data.cast::<PyDict>() {
-        return Ok(dict.clone());
-    }
-    if let Ok(context) = data.cast::<Context>() {
-        return context.get().to_dict(data.py());
-    }
-    let Ok(mapping) = data.cast::<PyMapping>() else {
-        return Err(PyTypeError::new_err(format!("a context is made from a dict, not from {}", type_name(data))));
-    };
-    let dict = PyDict::new(data.py());
-    dict.update(mapping)?;
-    Ok(dict)
 }
 
 fn missing(key: &Bound<'_, PyAny>) -> PyErr {
@@ -198,12 +142,12 @@ impl Context {
     fn new(data: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let pairs = match data {
             None => Vec::new(),
-            Some(data) => past_pairs_of(&dict_of(data)?)?,
+            Some(data) => pairs_with_erased(&dict_of(data)?)?,
         };
         Ok(Self::from_values(pairs))
     }
 
-    /// The value of a key, or `default` if it is not there. A key whose value is None is there.
+    /// Returns the value of a key, or `default` if the key does not exist. A key whose value is None exists.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3, "note": None})
@@ -216,25 +160,20 @@ impl Context {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match self.look(py, key)? {
+        match self.lookup(py, key)? {
             Some(value) => value_of(py, &value),
             None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
         }
     }
 
-    /// Sets a key to a value, whether it is there or not: the same as `context[key] = value`.
+    /// Sets a key to a value, like `context[key] = value`.
     ///
-    /// Raises:
-    ///     TypeError, ValueError: The key is no text, or the value is not JSON; the message names the place in it.
+    /// Raises: TypeError, ValueError: The key is not a string, or the value is not JSON; the message names the
+    /// position.
     ///
-    /// Example:
-    ///     >>> context = cloaca.Context({"rows": 3})
-    ///     >>> context.set("rows", 4)
-    ///     >>> context["rows"]
-    ///     4
-    ///     >>> context.set("mean", float("nan"))
-    ///     Traceback (most recent call last):
-    ///     cloaca.errors.NotJsonError: context key 'mean': nan is not a JSON value; use None, or a text such as str(value)
+    /// Example: >>> context = cloaca.Context({"rows": 3}) >>> context.set("rows", 4) >>> context["rows"] 4 >>>
+    /// context.set("mean", float("nan")) Traceback (most recent call last): cloaca.errors.NotJsonError: context key
+    /// 'mean': nan is not a JSON value; use None, or a string such as str(value)
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = key_text(key)?;
         let value = value_json(&key, value)?;
@@ -242,31 +181,25 @@ impl Context {
         Ok(())
     }
 
-    /// Sets a key that is not there yet.
+    /// Sets a new key.
     ///
-    /// Raises:
-    ///     ValueError: It is there already.
+    /// Raises: ValueError: The key already exists.
     ///
-    /// Example:
-    ///     >>> context = cloaca.Context()
-    ///     >>> context.insert("rows", 3)
-    ///     >>> context.insert("rows", 4)
-    ///     Traceback (most recent call last):
-    ///     ValueError: context key 'rows' is there already; use set() or update()
+    /// Example: >>> context = cloaca.Context() >>> context.insert("rows", 3) >>> context.insert("rows", 4) Traceback
+    /// (most recent call last): ValueError: context key 'rows' already exists; use set() or update()
     fn insert(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.look(py, key)?.is_some() {
+        if self.lookup(py, key)?.is_some() {
             return Err(PyValueError::new_err(format!(
-                "context key {} is there already; use set() or update()",
+                "context key {} already exists; use set() or update()",
                 quoted(key)
             )));
         }
         self.set(key, value)
     }
 
-    /// Sets a key that is there. (This is not dict's update(); to take over a whole dict: update_from_dict().)
+    /// Sets an existing key. (Unlike dict's update(); to set all keys of a dict, use update_from_dict().)
     ///
-    /// Raises:
-    ///     KeyError: It is not there.
+    /// Raises: KeyError: The key does not exist.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -277,26 +210,26 @@ impl Context {
     ///     >>> context
     ///     Context({"rows":4})
     fn update(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.look(py, key)?.is_none() {
+        if self.lookup(py, key)?.is_none() {
             return Err(missing(key));
         }
         self.set(key, value)
     }
 
-    /// Removes a key. Returns its value, or None if it was not there.
+    /// Removes a key. Returns its value, or None if it did not exist.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
     ///     >>> context.remove("rows"), context.remove("rows")
     ///     (3, None)
     fn remove<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.take(py, key)? {
+        match self.take_value(py, key)? {
             Some(value) => value_of(py, &value),
             None => Ok(py.None().into_bound(py)),
         }
     }
 
-    /// The same as remove().
+    /// Alias of remove().
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -306,7 +239,7 @@ impl Context {
         self.remove(py, key)
     }
 
-    /// Removes a key and returns its value; `default`, or a KeyError without one, if it was not there.
+    /// Removes a key and returns its value. If it does not exist, returns `default`, or raises a KeyError without one.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -325,16 +258,15 @@ impl Context {
         if default.len() > 1 {
             return Err(PyTypeError::new_err("pop takes a key and at most one default"));
         }
-        match self.take(py, key)? {
+        match self.take_value(py, key)? {
             Some(value) => value_of(py, &value),
             None => default.get_item(0).map_err(|_| missing(key)),
         }
     }
 
-    /// Removes the last key in sorted order, and returns it with its value.
+    /// Removes the last key in sorted order. Returns it with its value.
     ///
-    /// Raises:
-    ///     KeyError: There is none.
+    /// Raises: KeyError: The context is empty.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"b": 2, "a": 1})
@@ -348,7 +280,7 @@ impl Context {
         Ok((key.to_string(), value_of(py, &value)?))
     }
 
-    /// The value of a key; sets it to `default` first if it is not there. It is a copy, as ever: to change it, set it.
+    /// Returns a copy of the value of a key, after setting it to `default` if it does not exist.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -363,7 +295,7 @@ impl Context {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(value) = self.look(py, key)? {
+        if let Some(value) = self.lookup(py, key)? {
             return value_of(py, &value);
         }
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
@@ -371,7 +303,7 @@ impl Context {
         self.get(py, key, None)
     }
 
-    /// Removes every key.
+    /// Removes all keys.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -386,7 +318,7 @@ impl Context {
         removed.map_err(|read| errors::undeclared(py, &read))
     }
 
-    /// A dict of every value, all of it a copy. Keys come sorted.
+    /// Returns a dict with copies of all values. Keys are sorted.
     ///
     /// Example:
     ///     >>> cloaca.Context({"rows": (1, 2), "day": "2026-01-31"}).to_dict()
@@ -400,10 +332,9 @@ impl Context {
         Ok(dict)
     }
 
-    /// Sets every key of a dict (or another mapping) to its value there, or none if one of them is not JSON.
+    /// Sets all keys of a dict (or another mapping), or none if one of the values is not JSON.
     ///
-    /// Raises:
-    ///     TypeError, ValueError: It is no mapping, or a value is not JSON.
+    /// Raises: TypeError, ValueError: `data` is not a mapping, or a value is not JSON.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3, "day": "2026-01-31"})
@@ -419,7 +350,8 @@ impl Context {
         self.set_all(&dict_of(data)?)
     }
 
-    /// Every value as one JSON object: keys sorted, at every level, and no spaces. Equal contexts give the same text.
+    /// Returns all values as one JSON object, with keys sorted at every level and without spaces. Equal contexts return
+    /// the same text.
     ///
     /// Example:
     ///     >>> cloaca.Context({"rows": {"b": 2, "a": 1.0}, "big": 2**70}).to_json()
@@ -429,7 +361,7 @@ impl Context {
         sorted(py, &all)
     }
 
-    /// The context that a JSON object holds.
+    /// Creates a context from a JSON object.
     ///
     /// Raises:
     ///     ValueError: The text is not a JSON object.
@@ -453,7 +385,7 @@ impl Context {
         Ok(Self::from_values(pairs_of(dict)?))
     }
 
-    /// The keys, sorted, as a view.
+    /// Returns a view of the keys, sorted.
     ///
     /// Example:
     ///     >>> list(cloaca.Context({"b": 2, "a": 1}).keys())
@@ -462,7 +394,7 @@ impl Context {
         Self::view(slf, "KeysView")
     }
 
-    /// The values, in the order of the sorted keys, as a view.
+    /// Returns a view of the values, in the order of the sorted keys.
     ///
     /// Example:
     ///     >>> list(cloaca.Context({"b": 2, "a": 1}).values())
@@ -471,7 +403,7 @@ impl Context {
         Self::view(slf, "ValuesView")
     }
 
-    /// The pairs of key and value, in the order of the sorted keys, as a view.
+    /// Returns a view of the (key, value) pairs, in the order of the sorted keys.
     ///
     /// Example:
     ///     >>> {key: value for key, value in cloaca.Context({"b": 2, "a": 1}).items() if value > 1}
@@ -480,7 +412,7 @@ impl Context {
         Self::view(slf, "ItemsView")
     }
 
-    /// A context of its own with the same values.
+    /// Returns an independent context with the same values.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -513,11 +445,11 @@ impl Context {
         if !key.is_instance_of::<PyString>() {
             return Ok(false);
         }
-        Ok(self.look(py, key)?.is_some())
+        Ok(self.lookup(py, key)?.is_some())
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.look(py, key)? {
+        match self.lookup(py, key)? {
             Some(value) => value_of(py, &value),
             None => Err(missing(key)),
         }
@@ -528,7 +460,7 @@ impl Context {
     }
 
     fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.take(py, key)?.map(|_| ()).ok_or_else(|| missing(key))
+        self.take_value(py, key)?.map(|_| ()).ok_or_else(|| missing(key))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
@@ -547,71 +479,4 @@ impl Context {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(format!("Context({})", sorted(py, &self.peek())?))
     }
-}
-
-/// A value as Python has it; a [`cloaca.Erased`] for one that was erased.
-pub fn value_of<'py>(py: Python<'py>, value: &Json) -> PyResult<Bound<'py, PyAny>> {
-    if !value.is_erased() {
-        return to_python(py, value.as_str());
-    }
-    let class = py.import("cloaca._erased")?.getattr("Erased")?;
-    match value.erasure() {
-        Some(erasure) => {
-            let time = rfc3339(erasure.time());
-            class.call1((erasure.by, erasure.reason, time))
-        }
-        None => class.call0(),
-    }
-}
-
-/// What stands for a value that was erased, if this is one.
-fn erased(value: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
-    // Most values are not of a class that is asked for by a module.
-    if value.get_type().name()? != "Erased" {
-        return Ok(None);
-    }
-    let class = value.py().import("cloaca._erased")?.getattr("Erased")?;
-    if !value.is_instance(&class)? {
-        return Ok(None);
-    }
-    let part = |name: &str| value.getattr(name)?.extract::<Option<String>>();
-    let (by, reason, time) = (part("by")?, part("reason")?, part("time")?);
-    Ok(Some(match (by, reason, time.as_deref().and_then(parse_rfc3339)) {
-        (Some(by), Some(reason), Some(time)) => Json::erased_by(&Erasure::new(by, reason, time)),
-        _ => Json::erased(),
-    }))
-}
-
-fn json_kind(value: &Bound<'_, PyAny>) -> String {
-    match type_name(value).as_str() {
-        "NoneType" => "null".to_owned(),
-        "list" => "a list".to_owned(),
-        "str" => "a text".to_owned(),
-        "bool" => "a truth value".to_owned(),
-        _ => "a number".to_owned(),
-    }
-}
-
-fn sorted(py: Python<'_>, all: &BTreeMap<Key, Json>) -> PyResult<String> {
-    let mut out = String::from("{");
-    for (key, value) in all {
-        if out.len() > 1 {
-            out.push(',');
-        }
-        write_text(&mut out, key);
-        out.push(':');
-        if value.is_erased() {
-            write_text(&mut out, value.as_str());
-        } else if !value.as_str().contains('{') {
-            out.push_str(value.as_str());
-        } else if let Some(text) = canonical::sorted(py, value.as_str()) {
-            out.push_str(&text);
-        } else {
-            let value = value_of(py, value)?;
-            let text: Result<String, json::NotJson> = sorted_text(&value);
-            out.push_str(&text.map_err(|problem| problem.into_error(key))?);
-        }
-    }
-    out.push('}');
-    Ok(out)
 }

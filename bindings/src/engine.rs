@@ -1,4 +1,4 @@
-//! An open engine, and how Python waits for it.
+//! The engine as a Python object.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -23,47 +23,47 @@ use crate::context::Context;
 use crate::executor::Attempt;
 use crate::exit::without_gil;
 use crate::history::NativeHistory;
-use crate::inbox::{CallOnDrop, Inbox, LONG, Message, Outlet};
+use crate::inbox::{CallOnDrop, Inbox, InboxMessage, InboxSender, LONG};
 use crate::trigger::TriggerSpec;
-use crate::waits::{CoroutineWait, Doing, ThreadWait, lock};
+use crate::waits::{ActivityArg, CoroutineWait, ThreadWait, lock};
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
-/// How often the main thread, while it waits, looks whether Ctrl-C was pressed. Results do not wait for that.
+/// How often the main thread checks for Ctrl-C while it waits. Does not delay results.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 /// An engine over a log.
 #[pyclass(frozen, module = "cloaca._cloaca", name = "NativeEngine")]
 pub struct NativeEngine {
     engine: Arc<Engine>,
-    /// The process that it was opened in.
+    /// The id of the process that opened it.
     process: u32,
     registry: Arc<Registry>,
-    inbox: Outlet,
+    inbox: InboxSender,
     crashing: Option<CrashingLog>,
 }
 
 impl Drop for NativeEngine {
     fn drop(&mut self) {
         if self.process != std::process::id() {
-            // A fork has the engine's memory, but not its threads; nobody would answer its shutdown. And the log is not
-            // the fork's to close.
+            // A fork has the engine's memory but not its threads, so a shutdown would hang, and must not close the
+            // parent's log.
             std::mem::forget(self.engine.clone());
         }
     }
 }
 
-/// How an execution ended, or why nobody can tell.
+/// The end of an execution, or why it is unknown.
 type Ended = Result<Arc<Outcome>, WaitError>;
 
-/// The end of an execution that is awaited.
+/// The end of an awaited execution.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 #[derive(Default)]
 pub struct AwaitedEnd(Arc<Mutex<Option<Ended>>>);
 
 #[pymethods]
 impl AwaitedEnd {
-    /// The outcome; None if it has not ended. Raises the reason, if the wait gave none.
+    /// The outcome; None if it has not ended. Raises the error of a failed wait.
     fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let ended = lock(&self.0).clone();
         ended.map(|ended| outcome::outcome(py, &*ended.map_err(|why| errors::wait(py, &why))?)).transpose()
@@ -77,8 +77,8 @@ impl NativeEngine {
     }
 }
 
-/// The execution id that a text is.
-pub fn id_of(text: &str) -> PyResult<ExecutionId> {
+/// Parses an execution id.
+pub fn parse_id(text: &str) -> PyResult<ExecutionId> {
     text.parse().map_err(|_| {
         PyValueError::new_err(format!(
             "'{text}' is not an execution id; ids look like 01890a5d-ac96-774b-bcce-b302099a8057"
@@ -86,8 +86,8 @@ pub fn id_of(text: &str) -> PyResult<ExecutionId> {
     })
 }
 
-/// The durability with this name: "sync", "os" or "interval:<ms>".
-fn durability_of(text: &str) -> PyResult<Durability> {
+/// Parses a durability: "sync", "os" or "interval:<ms>".
+fn parse_durability(text: &str) -> PyResult<Durability> {
     let interval = text.strip_prefix("interval:").and_then(|millis| millis.parse().ok());
     match (text, interval) {
         ("sync", _) => Ok(Durability::Sync),
@@ -121,7 +121,7 @@ fn open_log(
 
 #[pymethods]
 impl NativeEngine {
-    /// Opens the log at `path`, or one in memory.
+    /// Opens the log at `path`, or one in memory without a path.
     #[new]
     #[pyo3(signature = (path, inbox, workflows, *, durability, max_concurrent_tasks, task_timeout_ms, workflow_timeout_ms,
         strict_context, max_recoveries, max_value_bytes, recover, cron, max_catchup, python, triggers, clock = None,
@@ -147,7 +147,7 @@ impl NativeEngine {
         clock: Option<&PyVirtualClock>,
         crashable: bool,
     ) -> PyResult<Self> {
-        let durability = durability_of(durability)?;
+        let durability = parse_durability(durability)?;
         let config = EngineConfig {
             max_concurrent_tasks,
             task_timeout: task_timeout_ms.map(Millis),
@@ -162,7 +162,7 @@ impl NativeEngine {
             time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
         };
         let registry = Arc::new(Registry::default());
-        let inbox = inbox.outlet();
+        let inbox = inbox.sender();
         for workflow in &workflows {
             registry.register(workflow.get().bound(py, &inbox)?);
         }
@@ -178,40 +178,40 @@ impl NativeEngine {
         Ok(Self { engine, process, registry, inbox, crashing })
     }
 
-    /// Registers a workflow, in place of one of the same name.
+    /// Registers a workflow, replacing one of the same name.
     fn register(&self, py: Python<'_>, workflow: &NativeWorkflow) -> PyResult<()> {
         let workflow = workflow.bound(py, &self.inbox)?;
         py.detach(|| self.registry.register(workflow));
         Ok(())
     }
 
-    /// Has a trigger polled, in place of one of the same name.
+    /// Registers a trigger, replacing one of the same name.
     fn register_trigger(&self, py: Python<'_>, trigger: Py<TriggerSpec>) -> PyResult<()> {
         let trigger = self.inbox.trigger(trigger)?;
         py.detach(|| self.registry.register_trigger(trigger));
         Ok(())
     }
 
-    /// Has a trigger polled no more.
+    /// Unregisters a trigger.
     fn unregister_trigger(&self, py: Python<'_>, name: &str) -> bool {
         py.detach(|| self.registry.unregister_trigger(name))
     }
 
-    /// Starts an execution and returns its id; attaches to the one with `execution_id` if there is one.
+    /// Starts an execution and returns its id. Attaches if one with `execution_id` exists.
     #[pyo3(signature = (workflow, context, execution_id))]
     fn start(&self, py: Python<'_>, workflow: &str, context: &Context, execution_id: Option<&str>) -> PyResult<String> {
         let request = StartRequest {
             workflow: workflow.into(),
             input: context.input(py)?,
-            execution: execution_id.map(id_of).transpose()?,
+            execution: execution_id.map(parse_id).transpose()?,
             cause: Cause::Call,
         };
         let started = without_gil(py, || self.engine.start(request))?;
         started.map(|id| id.to_string()).map_err(|why| errors::start(py, &why))
     }
 
-    /// Starts an execution and waits for its end, in one. `ticket` is the number of the wait, if the engine is to count it:
-    /// that of a thread which belongs to no attempt.
+    /// Starts an execution and waits for its end. `ticket` is the number of the wait if the engine has to know it: for
+    /// a thread that belongs to no attempt.
     #[pyo3(signature = (workflow, context, execution_id, watch_signals, ticket=None))]
     fn execute<'py>(
         &self,
@@ -225,7 +225,7 @@ impl NativeEngine {
         let mut request = Some(StartRequest {
             workflow: workflow.into(),
             input: context.input(py)?,
-            execution: execution_id.map(id_of).transpose()?,
+            execution: execution_id.map(parse_id).transpose()?,
             cause: Cause::Call,
         });
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
@@ -251,7 +251,7 @@ impl NativeEngine {
         }
     }
 
-    /// Starts many executions with one batch of the log, and returns their ids. The id of each is its own, or a new one.
+    /// Starts many executions in one batch of the log, and returns their ids. An id that is None is generated.
     #[pyo3(signature = (workflow, contexts, execution_ids))]
     fn start_many(
         &self,
@@ -266,7 +266,7 @@ impl NativeEngine {
             Ok(StartRequest {
                 workflow: workflow.clone(),
                 input: context.input(py)?,
-                execution: ids.next().flatten().as_deref().map(id_of).transpose()?,
+                execution: ids.next().flatten().as_deref().map(parse_id).transpose()?,
                 cause: Cause::Call,
             })
         };
@@ -276,8 +276,8 @@ impl NativeEngine {
         Ok(ids.iter().map(ToString::to_string).collect())
     }
 
-    /// Waits for the end of an execution, at most so many seconds. `watch_signals` is for the main thread: it lets Ctrl-C
-    /// through.
+    /// Waits up to `timeout` seconds for the end of an execution. `watch_signals` lets Ctrl-C through on the main
+    /// thread.
     #[pyo3(signature = (execution_id, timeout, watch_signals))]
     fn wait<'py>(
         &self,
@@ -286,7 +286,7 @@ impl NativeEngine {
         timeout: Option<f64>,
         watch_signals: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let began = Instant::now();
         let limit = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONG));
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
@@ -303,9 +303,9 @@ impl NativeEngine {
         }
     }
 
-    /// Has `call` called, by a reader of the inbox, when an execution has ended. The end is kept for whoever is called.
+    /// Calls `call` on a reader of the inbox when an execution has ended. The returned object has the end then.
     fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<AwaitedEnd> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let call = CallOnDrop::new(call, self.inbox.clone());
         let awaited = AwaitedEnd::default();
         let end = awaited.0.clone();
@@ -317,16 +317,16 @@ impl NativeEngine {
         Ok(awaited)
     }
 
-    /// Begins a wait without a limit: of an attempt, or of a thread that belongs to none.
+    /// Begins a wait without a timeout, of an attempt or of a thread that belongs to none.
     #[pyo3(signature = (execution_id, attempt))]
     fn begin_wait(&self, py: Python<'_>, execution_id: &str, attempt: Option<&Attempt>) -> PyResult<ThreadWait> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let handle = attempt.map(Attempt::handle);
         Ok(ThreadWait(without_gil(py, || self.engine.begin_wait(handle, execution))?))
     }
 
-    /// Says that a coroutine waits for an execution, as in begin_wait(). `call` is called, by a reader of the inbox, when
-    /// that cannot end.
+    /// Registers that a coroutine waits for an execution, as begin_wait() does for a thread. If the wait can never end,
+    /// `call` is called on a reader of the inbox.
     #[pyo3(signature = (execution_id, attempt, call))]
     fn watch(
         &self,
@@ -335,7 +335,7 @@ impl NativeEngine {
         attempt: Option<&Attempt>,
         call: Py<PyAny>,
     ) -> PyResult<CoroutineWait> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let refused = Arc::new(Mutex::new(None));
         let refuse = CoroutineWait::refuse(&refused, CallOnDrop::new(call, self.inbox.clone()));
         let handle = attempt.map(Attempt::handle);
@@ -343,55 +343,56 @@ impl NativeEngine {
         Ok(CoroutineWait::new(guard, refused))
     }
 
-    /// Has `look` called, by a reader of the inbox, when the attempts may all wait for threads that wait for executions.
+    /// Calls `look` on a reader of the inbox on a possible stall: when all attempts may wait for threads that wait for
+    /// executions.
     fn on_stall(&self, py: Python<'_>, look: Py<PyAny>) {
         let (look, inbox) = (Arc::new(look), self.inbox.clone());
-        let stalled = move || inbox.send(Message::Look(look.clone()));
+        let stalled = move || inbox.send(InboxMessage::ReportActivity(look.clone()));
         py.detach(|| self.engine.on_stall(stalled));
     }
 
-    /// Reports what attempts do: the tickets of the waits that they wait for, "lock" or "unmoved".
-    fn report_activity(&self, py: Python<'_>, report: Vec<(Py<Attempt>, Doing)>) {
+    /// Reports what attempts do: the tickets of the waits they wait for, "lock" or "unmoved".
+    fn report_activity(&self, py: Python<'_>, report: Vec<(Py<Attempt>, ActivityArg)>) {
         let report: Vec<_> =
-            report.into_iter().map(|(attempt, doing)| (attempt.get().handle().clone(), doing.into())).collect();
+            report.into_iter().map(|(attempt, activity)| (attempt.get().handle().clone(), activity.into())).collect();
         py.detach(|| self.engine.report_activity(report));
     }
 
-    /// How an execution stands.
+    /// The current outcome of an execution.
     fn outcome<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let found = without_gil(py, || self.engine.outcome(execution))?;
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
     }
 
-    /// How an execution stands, why, and what to do. Reads no events.
+    /// The status of an execution, the reason, and what to do. Reads no events.
     fn standing<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         let found = py.detach(|| self.engine.standing(execution));
         outcome::standing(py, &found.map_err(|why| errors::engine(py, &why))?)
     }
 
-    /// Lets the engine die once an execution's event with this number is durable. For tests.
+    /// Simulates a crash once any execution's event `seq` is durable. For tests.
     fn crash_after(&self, seq: u64) {
         if let Some(log) = &self.crashing {
             log.crash_after(seq);
         }
     }
 
-    /// Where it died: (the execution, its last event). Waits for that so many seconds at most.
+    /// Waits up to `timeout` seconds for the simulated crash. Returns the execution and its last event.
     fn crashed(&self, py: Python<'_>, timeout: f64) -> Option<(String, u64)> {
         let time = Duration::try_from_secs_f64(timeout).unwrap_or(LONG);
         let crashed = py.detach(|| self.crashing.as_ref()?.crashed(time));
         crashed.map(|(execution, seq)| (execution.to_string(), seq))
     }
 
-    /// The past of an execution.
+    /// The history of an execution.
     fn history(&self, py: Python<'_>, execution_id: &str) -> PyResult<NativeHistory> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         NativeHistory::read(py, &**self.engine.log(), execution)
     }
 
-    /// Executions, newest first.
+    /// Lists executions, newest first.
     #[pyo3(signature = (status, workflow, limit, before))]
     fn executions<'py>(
         &self,
@@ -402,35 +403,35 @@ impl NativeEngine {
         before: Option<&str>,
     ) -> PyResult<Bound<'py, PyList>> {
         let status = status.map(outcome::status_named).transpose()?;
-        let before = before.map(id_of).transpose()?;
+        let before = before.map(parse_id).transpose()?;
         let found = without_gil(py, || self.engine.executions(status, workflow, limit, before))?;
         let found = found.map_err(|why| errors::engine(py, &why))?;
         let found = found.iter().map(|one| outcome::listed(py, one)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, found)
     }
 
-    /// Asks for an execution to be cancelled.
+    /// Cancels an execution.
     #[pyo3(signature = (execution_id, reason))]
     fn cancel(&self, py: Python<'_>, execution_id: &str, reason: Option<String>) -> PyResult<()> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.cancel(execution, reason))?.map_err(|why| errors::engine(py, &why))
     }
 
-    /// Lets no further attempt start.
+    /// Pauses an execution: no more attempts start.
     fn pause(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.pause(execution, None))?.map_err(|why| errors::engine(py, &why))
     }
 
-    /// Lets attempts start again.
+    /// Unpauses an execution.
     fn unpause(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.unpause(execution))?.map_err(|why| errors::engine(py, &why))
     }
 
-    /// Resumes a blocked execution on purpose.
+    /// Resumes a blocked execution.
     fn resume(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
-        let execution = id_of(execution_id)?;
+        let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.resume(execution))?.map_err(|why| errors::engine(py, &why))
     }
 
@@ -439,10 +440,10 @@ impl NativeEngine {
         py.detach(|| self.engine.recovered()).iter().map(ToString::to_string).collect()
     }
 
-    /// Gives running attempts so many seconds, abandons the rest, and closes the log. From then on it holds no Python object.
+    /// Gives running attempts `grace` seconds, abandons the others, and closes the log. Releases all Python objects.
     ///
-    /// Called again while it is at it, by whatever thread or signal handler, it waits for the same end. A signal handler that
-    /// raises ends the time of the running attempts; what it raised is raised once all is closed.
+    /// A second call, from any thread or signal handler, waits for the same end. If a signal handler raises, the grace
+    /// ends, and the exception is raised once everything is closed.
     fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = Duration::try_from_secs_f64(grace.max(0.0)).unwrap_or(LONG);
         let ending = self.engine.begin_shutdown(grace);

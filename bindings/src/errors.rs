@@ -1,4 +1,4 @@
-//! The engine's errors as Python's. The classes are Python's own (`cloaca.errors`): typed, documented, picklable.
+//! Conversion of engine errors to Python exceptions. The exception classes are defined in Python (`cloaca.errors`).
 
 use std::path::Path;
 
@@ -30,12 +30,12 @@ fn path<'py>(py: Python<'py>, path: &Path) -> Bound<'py, PyAny> {
     text(py, path.display())
 }
 
-/// A read of a key that no ancestor wrote, in a strict context.
+/// Error for a read of a key that no ancestor wrote, in a strict context.
 pub fn undeclared(py: Python<'_>, read: &UndeclaredRead) -> PyErr {
     error(py, "UndeclaredReadError", &read.to_string(), &[("key", text(py, &read.key))])
 }
 
-/// An attempt that counts no more.
+/// Error for an attempt that is over.
 pub fn over(py: Python<'_>, over: &AttemptOver) -> PyErr {
     let attributes = [
         ("execution_id", text(py, over.execution)),
@@ -45,21 +45,21 @@ pub fn over(py: Python<'_>, over: &AttemptOver) -> PyErr {
     error(py, "AttemptOverError", &over.to_string(), &attributes)
 }
 
-/// A definition that is not one.
+/// Error for an invalid workflow definition.
 pub fn invalid(py: Python<'_>, invalid: &InvalidDefinition) -> PyErr {
     error(py, "WorkflowValidationError", &invalid.to_string(), &[])
 }
 
-/// Executions that could not be started together.
+/// Error for a group of executions that could not be started.
 pub fn start_many(py: Python<'_>, why: &StartManyError) -> PyErr {
     match &why.why {
-        // The others name the workflow, or the id.
+        // The other errors name the workflow or the id themselves.
         StartError::ValueTooLarge { .. } => start_saying(py, &why.why, format!("inputs[{}]: {}", why.at, why.why)),
         other => start(py, other),
     }
 }
 
-/// An execution that could not be started.
+/// Error for an execution that could not be started.
 pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
     start_saying(py, why, why.to_string())
 }
@@ -88,7 +88,7 @@ fn start_saying(py: Python<'_>, why: &StartError, message: String) -> PyErr {
     }
 }
 
-/// A wait without an outcome. That its time ran out is not an error here: see the caller.
+/// Error for a wait without an outcome. Callers handle timeouts that are no errors.
 pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
     if let (WaitError::ShutDown(_), Some(exit)) = (why, interrupted()) {
         return exit;
@@ -107,7 +107,7 @@ pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
         WaitError::NoSlotLeft { execution, task, slots } => {
             let message = format!(
                 "execution {execution} cannot get a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task \
-                 that waits for an execution, and '{task}' is one of them. Give the slot back while it waits: \
+                 that waits for an execution, and '{task}' is one of them. Release the slot while it waits: \
                  execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or raise \
                  max_concurrent_tasks"
             );
@@ -122,7 +122,7 @@ pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
     }
 }
 
-/// A request that failed.
+/// Error for a failed request on an execution.
 pub fn engine(py: Python<'_>, why: &EngineError) -> PyErr {
     let message = why.to_string();
     match why {
@@ -140,7 +140,7 @@ pub fn engine(py: Python<'_>, why: &EngineError) -> PyErr {
     }
 }
 
-/// Something asked of a schedule that failed: what was being done, and why.
+/// Error for a failed operation on a schedule. `doing` is the beginning of the message.
 pub fn schedule(py: Python<'_>, doing: &str, why: &ScheduleError) -> PyErr {
     let message = format!("{doing}: {why}");
     match why {
@@ -151,7 +151,7 @@ pub fn schedule(py: Python<'_>, doing: &str, why: &ScheduleError) -> PyErr {
     }
 }
 
-/// Something asked of a trigger that failed: what was being done, and why.
+/// Error for a failed operation on a trigger. `doing` is the beginning of the message.
 pub fn trigger(py: Python<'_>, doing: &str, why: &TriggerError) -> PyErr {
     let message = format!("{doing}: {why}");
     match why {
@@ -161,7 +161,7 @@ pub fn trigger(py: Python<'_>, doing: &str, why: &TriggerError) -> PyErr {
     }
 }
 
-/// A log that could not be opened. What is a wrong path, and not a log gone wrong, is the configuration's fault.
+/// Error for a log that could not be opened. A wrong path is a configuration error, not a log error.
 pub fn open(py: Python<'_>, why: &OpenError) -> PyErr {
     let message = why.to_string();
     let (class, place) = match why {
@@ -175,7 +175,7 @@ pub fn open(py: Python<'_>, why: &OpenError) -> PyErr {
     error(py, class, &message, &[("path", self::path(py, place))])
 }
 
-/// An execution that cannot be read.
+/// Error for an execution that cannot be read.
 pub fn read(py: Python<'_>, why: &ReadError, execution: ExecutionId, location: &str) -> PyErr {
     let place = [("execution_id", text(py, execution)), ("path", text(py, location))];
     match why {
@@ -186,18 +186,18 @@ pub fn read(py: Python<'_>, why: &ReadError, execution: ExecutionId, location: &
     }
 }
 
-/// No execution of a log has an id like this.
+/// Error for an id that no execution of the log has.
 pub fn unknown_id(py: Python<'_>, asked: &str, location: &str) -> PyErr {
     not_found(py, &format!("there is no execution '{asked}' in {location}"), asked, location)
 }
 
-/// No execution of a log is meant by what was asked for.
+/// Error for a request that matches no execution of the log.
 pub fn not_found(py: Python<'_>, message: &str, asked: &str, location: &str) -> PyErr {
     let place = [("execution_id", text(py, asked)), ("path", text(py, location))];
     error(py, "ExecutionNotFoundError", message, &place)
 }
 
-/// The index of a log cannot be read.
+/// Error for an index that cannot be read.
 pub fn open_read(py: Python<'_>, why: &ReadError, location: &str) -> PyErr {
     error(py, reading_class(why), &why.to_string(), &[("path", text(py, location))])
 }
@@ -209,7 +209,7 @@ fn reading_class(why: &ReadError) -> &'static str {
     }
 }
 
-/// The event that a damaged record holds.
+/// The `seq` of the damaged record.
 fn place_of(why: &ReadError) -> Option<u64> {
     match why {
         ReadError::Damaged { seq, .. } => Some(*seq),
@@ -231,7 +231,7 @@ fn trouble(py: Python<'_>, why: &Trouble, of: &Head) -> PyErr {
     error(py, class, &why.to_string(), &attributes)
 }
 
-/// A moment that an execution does not have.
+/// Error for a moment that is not in the execution's history.
 pub fn not_there(py: Python<'_>, why: &NotThere, of: &Head) -> PyErr {
     let mut attributes = vec![("execution_id", text(py, of.id))];
     match why {
@@ -243,7 +243,7 @@ pub fn not_there(py: Python<'_>, why: &NotThere, of: &Head) -> PyErr {
     error(py, "MomentNotFoundError", &why.to_string(), &attributes)
 }
 
-/// A value that was never there.
+/// Error for a key that never had a value.
 pub fn no_value(py: Python<'_>, why: &NoValue, key: &str, of: &Head) -> PyErr {
     let attributes = [("execution_id", text(py, of.id)), ("key", text(py, key))];
     match why {
@@ -255,7 +255,7 @@ pub fn no_value(py: Python<'_>, why: &NoValue, key: &str, of: &Head) -> PyErr {
     }
 }
 
-/// An attempt that was never made.
+/// Error for an attempt that does not exist.
 pub fn no_attempt(py: Python<'_>, why: &NoAttempt, task: &str, of: &Head) -> PyErr {
     match why {
         NoAttempt::NotThere(why) => not_there(py, why, of),

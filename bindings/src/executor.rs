@@ -1,4 +1,4 @@
-//! An attempt, in the hands of a thread of Python's. How it comes there: [`crate::inbox`].
+//! Attempts that Python threads run; see [`crate::inbox`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,34 +15,34 @@ use crate::context::Context;
 use crate::errors;
 use crate::exit::without_gil;
 use crate::failure::task_error;
-use crate::inbox::{CallOnDrop, LONG, Message, Outlet};
+use crate::inbox::{CallOnDrop, InboxMessage, InboxSender, LONG};
 use crate::json::type_name;
 use crate::task::TaskSpec;
 
-/// One attempt at a task, to be run by a thread of Python's.
+/// One attempt of a task, run by a Python thread.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Attempt {
     spec: Py<TaskSpec>,
     handle: TaskHandle,
     context: Py<Context>,
     running: Mutex<Option<RunningAttempt>>,
-    inbox: Outlet,
-    /// Since when it runs.
-    began: Began,
-    /// The process that runs it. A fork of that has none of the threads that would answer.
+    inbox: InboxSender,
+    /// When it began.
+    began: StartTimes,
+    /// The process that runs it. A fork has no threads that would answer requests.
     process: u32,
 }
 
 impl Attempt {
-    /// What it can ask.
+    /// The engine's handle of the attempt.
     pub fn handle(&self) -> &TaskHandle {
         &self.handle
     }
 
-    /// An attempt that begins now, on this thread.
-    pub fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
-        let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
-        let (handle, began, process) = (running.handle().clone(), Began::now(), std::process::id());
+    /// Creates an attempt that begins now, on this thread.
+    pub fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: InboxSender) -> PyResult<Self> {
+        let context = Py::new(py, Context::wrap(std::mem::take(&mut running.context)))?;
+        let (handle, began, process) = (running.handle().clone(), StartTimes::now(), std::process::id());
         Ok(Self { spec, handle, context, running: Mutex::new(Some(running)), inbox, began, process })
     }
 
@@ -62,29 +62,29 @@ impl Attempt {
     }
 }
 
-/// When an attempt began, by the clock and by what its thread had worked until then.
-struct Began {
+/// When an attempt began, in wall time and in CPU time of its thread.
+struct StartTimes {
     at: Instant,
-    worked: Duration,
+    cpu: Duration,
 }
 
-/// An attempt is short if it takes no longer than this, and waits for nothing that takes longer than [`WAITED`].
+/// An attempt is short if it takes less than this, and waits for less than [`MAX_WAIT`] of it.
 const SHORT: Duration = Duration::from_micros(500);
-const WAITED: Duration = Duration::from_micros(100);
+const MAX_WAIT: Duration = Duration::from_micros(100);
 
-impl Began {
+impl StartTimes {
     fn now() -> Self {
-        Self { at: Instant::now(), worked: worked() }
+        Self { at: Instant::now(), cpu: thread_cpu_time() }
     }
 
     fn was_short(&self) -> bool {
         let took = self.at.elapsed();
-        took < SHORT && took.saturating_sub(worked().saturating_sub(self.worked)) < WAITED
+        took < SHORT && took.saturating_sub(thread_cpu_time().saturating_sub(self.cpu)) < MAX_WAIT
     }
 }
 
-/// How long this thread has worked.
-fn worked() -> Duration {
+/// The CPU time of this thread.
+fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
@@ -97,7 +97,7 @@ impl Attempt {
         self.spec.get().function(py)
     }
 
-    /// How many arguments it takes: nothing, the context, or the context and a handle.
+    /// Number of its parameters: none, the context, or the context and a handle.
     #[getter]
     fn parameters(&self) -> u8 {
         self.spec.get().parameters()
@@ -115,7 +115,7 @@ impl Attempt {
         self.spec.get().is_async()
     }
 
-    /// What it sees.
+    /// The attempt's context.
     #[getter]
     fn context(&self, py: Python<'_>) -> Py<Context> {
         self.context.clone_ref(py)
@@ -151,23 +151,23 @@ impl Attempt {
         self.handle.is_slot_held()
     }
 
-    /// Whether it counts no more.
+    /// Whether it is over.
     #[getter]
     fn is_over(&self) -> bool {
         self.handle.is_over()
     }
 
-    /// Gives its slot back: another attempt gets it.
+    /// Releases its slot for another attempt.
     fn give_slot_back(&self) {
         self.handle.give_slot_back();
     }
 
-    /// Says that its function has not begun yet: its timeout does not count until begin_timeout().
+    /// Suspends its timeout until begin_timeout(), because its function has not begun yet.
     fn hold_timeout(&self) {
         self.handle.hold_timeout();
     }
 
-    /// Lets its timeout begin now.
+    /// Starts its timeout now.
     fn begin_timeout(&self) {
         self.handle.begin_timeout();
     }
@@ -179,13 +179,13 @@ impl Attempt {
         taken.map_err(|over| errors::over(py, &over))
     }
 
-    /// Has `call` called, by a reader of the inbox, when there is a slot, or when it needs none any more.
+    /// Calls `call` on a reader of the inbox when it gets a slot or is over.
     fn take_slot_then(&self, call: Py<PyAny>) {
         let call = CallOnDrop::new(call, self.inbox.clone());
         self.handle.take_slot_then(Box::new(move |_| drop(call)));
     }
 
-    /// Sleeps so many seconds, but no longer than it counts.
+    /// Sleeps for `seconds`, or until it is over.
     fn sleep(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
         self.check_process(py)?;
         let time = Duration::try_from_secs_f64(seconds).unwrap_or(LONG);
@@ -193,30 +193,30 @@ impl Attempt {
         slept.map_err(|over| errors::over(py, &over))
     }
 
-    /// The error of an attempt that counts no more.
+    /// The error of an attempt that is over.
     fn over(&self, py: Python<'_>) -> Py<PyAny> {
         errors::over(py, &self.handle.over()).into_value(py).into_any()
     }
 
-    /// Has `cancel` called, by a reader of the inbox, if the attempt times out or its execution is cancelled.
+    /// Calls `cancel` on a reader of the inbox if the attempt times out or its execution is cancelled.
     fn on_cancel(&self, cancel: Py<PyAny>) {
         let inbox = self.inbox.clone();
         if let Some(running) = &*self.running.lock().unwrap_or_else(PoisonError::into_inner) {
-            running.on_cancel(move || inbox.send(Message::Call(cancel)));
+            running.on_cancel(move || inbox.send(InboxMessage::Call(cancel)));
         }
     }
 
-    /// Ends the attempt with what the function returned. A TypeError or ValueError if it cannot be that; then the attempt
-    /// goes on, to be failed.
+    /// Ends the attempt with what the function returned. Raises a TypeError or ValueError if that is not allowed; then
+    /// the caller has to fail the attempt.
     fn complete(&self, returned: &Bound<'_, PyAny>) -> PyResult<()> {
-        returns(self.context.bind(returned.py()), returned, &self.handle.info().task)?;
+        apply_returned(self.context.bind(returned.py()), returned, &self.handle.info().task)?;
         self.finish(Ok(()));
         Ok(())
     }
 
-    /// Does to the context what was done to its likeness in another process.
+    /// Applies the changes that were made to the context's copy in another process.
     fn repeat(&self, deeds: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.context.get().repeat(deeds.extract()?);
+        self.context.get().apply_changes(deeds.extract()?);
         Ok(())
     }
 
@@ -237,11 +237,11 @@ impl Attempt {
     }
 }
 
-/// Takes over what a task returned into its context. A TypeError or ValueError if a task cannot return that.
-pub fn returns(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: &str) -> PyResult<()> {
+/// Applies a task's return value to its context. Raises a TypeError or ValueError if that type is not allowed.
+pub fn apply_returned(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: &str) -> PyResult<()> {
     if let Ok(other) = returned.cast::<Context>() {
         if !other.is(context) {
-            context.get().become_like(other.get());
+            context.get().assign_from(other.get());
         }
     } else if let Ok(values) = returned.cast::<PyDict>() {
         context.get().set_all(values)?;
@@ -249,8 +249,8 @@ pub fn returns(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: 
         let kind = type_name(returned);
         let message = match kind.as_str() {
             "coroutine" => format!(
-                "task '{task}' returned a coroutine, which nobody awaits: an async function is behind a decorator that is \
-                 not. Make the decorator's wrapper `async def`, with `return await function(...)`"
+                "task '{task}' returned a coroutine that was never awaited: a decorator that is not async wraps an \
+                 async function. Make the decorator's wrapper `async def`, with `return await function(...)`"
             ),
             _ => format!(
                 "task '{task}' returned a value of type {kind}; a task returns the context, None, another Context, or a \

@@ -1,9 +1,8 @@
-//! The end of the interpreter.
+//! Shutdown of the interpreter.
 //!
-//! A thread that asks for the GIL while the interpreter is being torn down is killed by it, wherever it is (before Python
-//! 3.14), and must not be killed inside Rust. So once all runners are shut down, no thread but the one that ends the
-//! interpreter may begin a wait of ours, those that wait are waited for, and one that still wakes later sleeps on: the
-//! process ends with it asleep.
+//! Before Python 3.14, a thread that requests the GIL while the interpreter shuts down is killed, and that must not
+//! happen inside Rust code. So once all runners are shut down, only the thread that ends the interpreter may begin a
+//! wait here. Threads that already wait get a second to return; one that wakes up later parks until the process ends.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,80 +14,79 @@ use pyo3::prelude::*;
 
 use crate::classes::{error, keep_classes};
 
-/// The thread that ends the interpreter, from when that begins.
-static ENDING: OnceLock<ThreadId> = OnceLock::new();
+/// The thread that ends the interpreter, once that begins.
+static EXIT_THREAD: OnceLock<ThreadId> = OnceLock::new();
 
-/// Whether it is over: all runners are shut down.
-static OVER: AtomicBool = AtomicBool::new(false);
+/// Whether all runners are shut down, and the interpreter ends.
+static RUNNERS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// How many threads are in a wait of ours.
+/// Number of threads that wait without the GIL.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
-/// How long those that wait are waited for. All of them were woken; on their way back they need the GIL.
-const COMING_BACK: Duration = Duration::from_secs(1);
+/// How long to wait for the waiting threads. All of them were woken, and need the GIL to return.
+const GRACE: Duration = Duration::from_secs(1);
 
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Says that the interpreter is about to end, on the thread that ends it. Called once, at exit, before the runners are shut
-/// down.
+/// Marks this thread as the one that ends the interpreter. Called once, at exit, before the runners are shut down.
 #[pyfunction]
 pub fn exit_begins() {
-    ENDING.get_or_init(|| thread::current().id());
+    EXIT_THREAD.get_or_init(|| thread::current().id());
 }
 
-/// Says that all runners are shut down. Those that waited are waited for; from then on nothing can be asked of a runner any
-/// more, except by the thread that ends the interpreter.
+/// Marks all runners as shut down, after giving waiting threads time to return. From then on, only the thread that ends
+/// the interpreter can use a runner.
 #[pyfunction]
 pub fn exit_is_near(py: Python<'_>) -> PyResult<()> {
     keep_classes(py)?;
     py.detach(|| {
-        let until = Instant::now() + COMING_BACK;
+        let until = Instant::now() + GRACE;
         while WAITING.load(Ordering::SeqCst) > 0 && Instant::now() < until {
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
     });
-    OVER.store(true, Ordering::SeqCst);
+    RUNNERS_CLOSED.store(true, Ordering::SeqCst);
     Ok(())
 }
 
 /// Whether the interpreter is about to end, and all runners are shut down.
 #[pyfunction]
 pub fn is_exiting() -> bool {
-    OVER.load(Ordering::SeqCst)
+    RUNNERS_CLOSED.load(Ordering::SeqCst)
 }
 
-/// What ends a thread whose wait the end of the interpreter has ended: nobody reads its traceback. (`threading` says nothing
-/// of a `SystemExit`.)
+/// Returns a `SystemExit` for a thread whose wait was ended by the interpreter's exit, since `threading` prints no
+/// traceback for it. `None` on the thread that ends the interpreter, or if it is not ending.
 pub fn interrupted() -> Option<PyErr> {
-    is_another_than_ends().then(|| PySystemExit::new_err("the interpreter is ending"))
+    is_other_thread().then(|| PySystemExit::new_err("the interpreter is ending"))
 }
 
-fn is_another_than_ends() -> bool {
-    ENDING.get().is_some_and(|ending| *ending != thread::current().id())
+fn is_other_thread() -> bool {
+    EXIT_THREAD.get().is_some_and(|ending| *ending != thread::current().id())
 }
 
-/// In a fork, which has none of the threads: nobody waits there.
+/// Resets the count in a fork, which has none of the waiting threads.
 pub fn forget_waits() {
     WAITING.store(0, Ordering::SeqCst);
 }
 
-/// Whether this thread must not wait any more, as it might not come back.
-fn is_left_behind() -> bool {
-    is_exiting() && is_another_than_ends()
+/// Whether this thread must not wait for the GIL any more: it might be killed there.
+fn must_not_wait() -> bool {
+    is_exiting() && is_other_thread()
 }
 
-/// Does something without the GIL that may take long.
+/// Runs a blocking function without the GIL.
 ///
 /// # Errors
 /// `cloaca.Error` on another thread than the one that ends the interpreter, once all runners are shut down.
 pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
-    if is_left_behind() {
+    if must_not_wait() {
         return Err(exiting(py));
     }
     let done = py.detach(|| {
         WAITING.fetch_add(1, Ordering::SeqCst);
         let done = work();
-        while is_left_behind() {
+        while must_not_wait() {
             thread::park();
         }
         done
@@ -97,8 +95,8 @@ pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> 
     Ok(done)
 }
 
-/// Something that would wait, while the interpreter ends.
+/// Error for a wait while the interpreter ends.
 fn exiting(py: Python<'_>) -> PyErr {
-    let message = "the interpreter is ending, and all runners are shut down: nothing can be asked of them any more";
+    let message = "the interpreter is ending, and all runners are shut down: they accept no more calls";
     error(py, "OperationError", message, &[])
 }

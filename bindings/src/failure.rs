@@ -1,9 +1,9 @@
-//! The failure of a task or a poll, as Python describes it.
+//! Failures of tasks and polls, from Python's description.
 
 use cloacina_engine::core::event::TaskError;
 use pyo3::prelude::*;
 
-/// The engine's error for (kind, message, traceback, lineage, transient, hint).
+/// Converts (kind, message, traceback, lineage, transient, hint) to the engine's error.
 pub fn task_error(described: &Bound<'_, PyAny>) -> PyResult<TaskError> {
     type Parts = (String, String, Option<String>, Vec<String>, bool, Option<String>);
     let (kind, message, traceback, lineage, transient, hint): Parts = described.extract()?;

@@ -1,12 +1,12 @@
-//! A fork of this process: it lets go of the logs that are its parent's.
+//! Forks of this process: the child closes the logs of its parent.
 //!
-//! It happens in the child before `fork` returns there (`pthread_atfork`), however it was forked: by `os.fork`, by
-//! `multiprocessing`, by another extension module. What marks a log is noted in [`cloacina_store::forks`]; whatever else is
-//! open in the directory of a lock file goes with it, sled's files too. A descriptor is not closed but replaced, by
-//! `/dev/null`: the number stays taken, and what the memory of the parent has open in the child under that number can do no
-//! harm.
+//! This happens in the child before `fork` returns there (`pthread_atfork`), whether it was called by `os.fork`,
+//! `multiprocessing` or another extension module. [`cloacina_store::forks`] has the marked descriptors of each log; all
+//! other descriptors in the directory of a marked lock file are closed as well, including sled's. A descriptor is
+//! replaced by `/dev/null` rather than closed: its number stays taken, so objects copied from the parent that use the
+//! number do no harm.
 //!
-//! Between `fork` and the end of this, a child may only do what is safe in a signal handler: no locks, no allocation.
+//! This code runs right after `fork`, so it may only do what is safe in a signal handler: no locks, no allocation.
 #![expect(unsafe_code, reason = "system calls on descriptors that belong to objects of the parent")]
 
 use std::ffi::{CStr, c_int};
@@ -18,21 +18,24 @@ use pyo3::prelude::*;
 
 use crate::exit::forget_waits;
 
-/// Lets forks of this process let go of its logs, from now on.
-pub fn let_go_in_forks() {
+/// Installs the handler that closes this process's logs in its forks.
+pub fn close_logs_in_forks() {
     static ONCE: Once = Once::new();
-    // SAFETY: the handler does only what a child of a process with threads may do.
+    // SAFETY: the handler only does what is allowed in a forked child of a process with threads.
     ONCE.call_once(|| unsafe {
         let registered = libc::pthread_atfork(None, None, Some(in_child));
         if registered != 0 {
-            tracing::warn!(registered, "forks of this process will hold its logs");
+            tracing::warn!(
+                registered,
+                "cannot register the fork handler; forks of this process will keep its logs open"
+            );
         }
     });
 }
 
-/// Keeps a descriptor out of forks for as long as this lives. Drop it before the descriptor is closed.
+/// Keeps a descriptor out of forks while this lives. Drop it before closing the descriptor.
 #[pyclass(frozen, module = "cloaca._cloaca")]
-pub struct OutOfForks(#[expect(dead_code, reason = "it is there to be dropped")] KeptOut);
+pub struct OutOfForks(#[expect(dead_code, reason = "held for its Drop")] KeptOut);
 
 #[pymethods]
 impl OutOfForks {
@@ -80,7 +83,7 @@ extern "C" fn in_child() {
     }
 }
 
-/// Makes a descriptor one of `/dev/null`; where that could not be opened, closes it.
+/// Replaces a descriptor by `/dev/null`, or closes it if that could not be opened.
 unsafe fn replace(descriptor: c_int, null: c_int) {
     unsafe {
         if null < 0 || libc::dup2(null, descriptor) < 0 {
@@ -91,7 +94,7 @@ unsafe fn replace(descriptor: c_int, null: c_int) {
     }
 }
 
-/// The path of an open file, or a word for what has none (`socket:[1]`); empty if it cannot be known.
+/// The path of an open file, or the kernel's name for others (`socket:[1]`); empty if unknown.
 fn path_of(descriptor: c_int, into: &mut [u8; PATH]) -> &[u8] {
     let mut link = [0_u8; 32];
     let prefix = b"/proc/self/fd/";
@@ -108,27 +111,27 @@ fn path_of(descriptor: c_int, into: &mut [u8; PATH]) -> &[u8] {
     for (place, digit) in link[prefix.len()..].iter_mut().zip(digits[..count].iter().rev()) {
         *place = *digit;
     }
-    // SAFETY: the link ends with a zero, and the buffer is as long as is said.
+    // SAFETY: the link ends with a zero, and the buffer has the given length.
     let length = unsafe { libc::readlink(link.as_ptr().cast(), into.as_mut_ptr().cast(), PATH) };
     &into[..usize::try_from(length).unwrap_or(0)]
 }
 
-/// The directory of a lock file, with the slash at its end; empty for anything else, such as what was replaced before.
+/// The directory of a lock file, with a trailing slash; empty for anything else, such as a descriptor already replaced.
 fn directory_of_lock(path: &[u8]) -> &[u8] {
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
     match path.strip_suffix(b"lock") {
-        // Of a file right below the root, everything would be in the directory.
+        // Not for a lock file in the root directory: that would match every path.
         Some(directory) if directory.len() > 1 && directory.ends_with(b"/") => directory,
         _ => &[],
     }
 }
 
-/// Whether a path is that of the directory, or of something in it.
+/// Whether a path is the directory or something in it.
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
     !directory.is_empty() && (path.starts_with(directory) || path == &directory[..directory.len() - 1])
 }
 
-/// The address that a socket is bound to; a connection has that of the socket that took it.
+/// The address that a socket is bound to. An accepted connection has that of its listening socket.
 struct SocketName {
     name: MaybeUninit<libc::sockaddr_un>,
     length: usize,
@@ -138,17 +141,17 @@ impl SocketName {
     fn of(descriptor: c_int) -> Self {
         let mut name = MaybeUninit::<libc::sockaddr_un>::zeroed();
         let mut length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
-        // SAFETY: the buffer is as long as is said.
+        // SAFETY: the buffer has the given length.
         let known = unsafe { libc::getsockname(descriptor, name.as_mut_ptr().cast(), &raw mut length) } == 0;
         Self { name, length: if known { (length as usize).min(size_of::<libc::sockaddr_un>()) } else { 0 } }
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: it was zeroed, and is plain bytes.
+        // SAFETY: it was zeroed and consists of plain bytes.
         unsafe { std::slice::from_raw_parts(self.name.as_ptr().cast(), self.length) }
     }
 
-    /// Whether it is a socket of the file system with a name.
+    /// Whether it is a Unix socket with a name.
     fn is_named(&self) -> bool {
         let family = (libc::AF_UNIX as libc::sa_family_t).to_ne_bytes();
         self.length > family.len() && self.bytes().starts_with(&family)
@@ -159,7 +162,7 @@ impl SocketName {
     }
 }
 
-/// Calls for each open descriptor.
+/// Calls `call` for each open descriptor.
 #[cfg(target_os = "linux")]
 unsafe fn each_descriptor(mut call: impl FnMut(c_int)) {
     #[repr(align(8))]
@@ -168,8 +171,8 @@ unsafe fn each_descriptor(mut call: impl FnMut(c_int)) {
     const NAME: usize = 19;
 
     let mut entries = Entries([0; 4096]);
-    // SAFETY: `getdents64` fills the buffer with whole entries, each with its length at byte 16 and a name that ends with
-    // a zero from byte 19 on.
+    // SAFETY: `getdents64` fills the buffer with whole entries. Each has its length at byte 16, and a null-terminated
+    // name from byte 19 on.
     unsafe {
         let directory = libc::open(c"/proc/self/fd".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
         if directory < 0 {
@@ -194,7 +197,7 @@ unsafe fn each_descriptor(mut call: impl FnMut(c_int)) {
     }
 }
 
-/// Calls for each descriptor that is likely to be open.
+/// Calls `call` for each descriptor that is likely to be open.
 #[cfg(not(target_os = "linux"))]
 unsafe fn each_descriptor(mut call: impl FnMut(c_int)) {
     (0..1024).for_each(&mut call);

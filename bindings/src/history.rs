@@ -1,4 +1,4 @@
-//! The past of an execution, as plain Python values: what the replay library tells, in the words of its JSON.
+//! The history of an execution as plain Python values, in the format of the replay library's JSON.
 
 use std::path::PathBuf;
 
@@ -23,14 +23,14 @@ use crate::errors;
 use crate::isolation::{DeedsParts, texts_of};
 use crate::parse::to_python;
 
-/// The past of one execution, in memory.
+/// The history of one execution, in memory.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct NativeHistory {
     history: History,
 }
 
 impl NativeHistory {
-    /// The past of an execution in a log that is open.
+    /// Reads the history of an execution from an open log.
     pub fn read(py: Python<'_>, reader: &dyn LogReader, id: ExecutionId) -> PyResult<Self> {
         let location = reader.location();
         let read = py.detach(|| History::open(reader, id));
@@ -42,7 +42,7 @@ impl NativeHistory {
     }
 }
 
-/// A moment: a task's last event, or what a text says; by default the end.
+/// Parses a moment: a task's last event, or a text; the end by default.
 fn moment(text: Option<&str>, task: Option<&str>) -> PyResult<At> {
     match (text, task) {
         (_, Some(task)) => Ok(At::Task(task.into())),
@@ -59,7 +59,7 @@ fn python<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<Bound
 fn ignored_named(name: &str) -> PyResult<Ignored> {
     Ignored::ALL.into_iter().find(|ignored| ignored.name() == name).ok_or_else(|| {
         let names = Ignored::ALL.map(Ignored::name).join(", ");
-        PyValueError::new_err(format!("'{name}' cannot be ignored; what can be is {names}"))
+        PyValueError::new_err(format!("'{name}' cannot be ignored; choose from {names}"))
     })
 }
 
@@ -69,7 +69,7 @@ fn failed(error: impl ToString) -> PyErr {
 
 #[pymethods]
 impl NativeHistory {
-    /// Reads an execution from the log at `path`, also while a process holds it.
+    /// Reads an execution from the log at `path`, even while another process holds it.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf, execution_id: &str) -> PyResult<Self> {
         let reader = py.detach(|| cloacina_store::open_reader(&path)).map_err(|why| errors::open(py, &why))?;
@@ -95,7 +95,7 @@ impl NativeHistory {
         Self::read(py, &*reader, id)
     }
 
-    /// What `to_json` wrote.
+    /// Reads what `to_json` wrote.
     #[staticmethod]
     fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
         let read = py.detach(|| History::from_json(text));
@@ -106,12 +106,12 @@ impl NativeHistory {
         py.detach(|| self.history.to_json()).map_err(failed)
     }
 
-    /// What the index of the log says.
+    /// The execution's entry in the index of the log.
     fn execution<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         python(py, &ExecutionJson::new(&self.history.head, &self.history.head.location))
     }
 
-    /// Why the events could not be read to the end.
+    /// Why the events could not be read completely, if so.
     fn trouble(&self) -> Option<String> {
         self.history.trouble.as_ref().map(ToString::to_string)
     }
@@ -125,7 +125,7 @@ impl NativeHistory {
         tasks(&story).map(|task| python(py, &task)).collect()
     }
 
-    /// What collided where the ends of the graph meet.
+    /// The collisions in the final context, where the leaves are merged.
     fn collisions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         python(py, &collisions(&py.detach(|| self.history.story())))
     }
@@ -144,7 +144,7 @@ impl NativeHistory {
         Ok(Context::from_values(values(&context).map(|(key, value)| (key.clone(), value.clone()))))
     }
 
-    /// The writes that a value came from, the last one first.
+    /// The writes that a value came from, newest first.
     #[pyo3(signature = (key, at, task))]
     fn why<'py>(
         &self,
@@ -161,7 +161,7 @@ impl NativeHistory {
         steps.iter().map(|step| python(py, &StepJson::new(step).map_err(failed)?)).collect()
     }
 
-    /// What differs between this execution and another, but for what is ignored.
+    /// The differences between this execution and another, except those in `ignore`.
     fn diff<'py>(&self, py: Python<'py>, other: &Self, ignore: Vec<String>) -> PyResult<Bound<'py, PyAny>> {
         let ignored = ignore.iter().map(|name| ignored_named(name)).collect::<PyResult<Vec<_>>>()?;
         let diff = py.detach(|| self.history.diff(&other.history, &ignored));
@@ -169,12 +169,12 @@ impl NativeHistory {
         python(py, &DiffJson::new(&diff, logs).map_err(failed)?)
     }
 
-    /// What was found when the records were read; None if they did not come from a log.
+    /// The results of verifying the records; None if they did not come from a log.
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.history.verify().map(|found| python(py, &VerificationJson::from(found))).transpose()
     }
 
-    /// An attempt as it was: (its number, the seq of its start, its outcome, its context, what it wrote).
+    /// A past attempt: (number, seq of its start, outcome, context, writes).
     #[pyo3(signature = (task, number))]
     fn attempt(
         &self,
@@ -193,6 +193,12 @@ impl NativeHistory {
             Outcome::Abandoned(_) => "abandoned",
             Outcome::Cancelled => "cancelled",
         };
-        Ok((past.number, past.started, outcome, Context::of(past.context), (texts_of(past.writes), Vec::new(), false)))
+        Ok((
+            past.number,
+            past.started,
+            outcome,
+            Context::wrap(past.context),
+            (texts_of(past.writes), Vec::new(), false),
+        ))
     }
 }

@@ -1,4 +1,4 @@
-//! Contexts of attempts that run in another process: there as JSON texts, and back as what was done to them.
+//! Contexts of attempts that run in another process: sent there as JSON texts, and returned as changes.
 
 use cloacina_engine::core::event::Key;
 use cloacina_engine::core::json::Json;
@@ -6,20 +6,20 @@ use cloacina_engine::core::task_context::{Deeds, Sighting, TaskContext, Write};
 use pyo3::prelude::*;
 
 use crate::context::Context;
-use crate::executor::returns;
+use crate::executor::apply_returned;
 
 /// Keys and JSON texts.
 type Texts = Vec<(String, String)>;
 
-/// (what the ancestry gives, what else can be seen, whether that is an error).
+/// (values from ancestors, undeclared values, whether reading those is an error).
 type SightingParts = (Texts, Texts, bool);
 
-/// (writes, None for a removal; the keys that were read; whether all was).
+/// (writes, with None for a removal; the keys that were read; whether all were read).
 pub type DeedsParts = (Vec<(String, Option<String>)>, Vec<String>, bool);
 
 impl Context {
-    /// Does what was done to its likeness.
-    pub fn repeat(&self, (writes, reads, all): DeedsParts) {
+    /// Applies the changes that were made to its copy.
+    pub fn apply_changes(&self, (writes, reads, all): DeedsParts) {
         let write =
             |(key, value): (String, Option<String>)| Write { key: key.into(), value: value.map(Json::from_serializer) };
         let writes = writes.into_iter().map(write).collect();
@@ -28,7 +28,7 @@ impl Context {
     }
 }
 
-/// What an attempt's context shows, for `context_of`.
+/// A snapshot of what an attempt's context shows, for `context_of`.
 #[pyfunction]
 pub fn sighting_of(context: &Context) -> SightingParts {
     let Sighting { declared, undeclared, strict } = context.snapshot().sighting();
@@ -38,7 +38,7 @@ pub fn sighting_of(context: &Context) -> SightingParts {
     (texts(declared), texts(undeclared), strict)
 }
 
-/// A context that shows the same as the one that `sighting_of` was asked about.
+/// Creates a context from the snapshot of `sighting_of`.
 #[pyfunction]
 pub fn context_of(sighting: SightingParts) -> Context {
     let (declared, undeclared, strict) = sighting;
@@ -47,22 +47,22 @@ pub fn context_of(sighting: SightingParts) -> Context {
         texts.into_iter().map(|(key, text)| (key.into(), Json::from_serializer(text))).collect()
     };
     let sighting = Sighting { declared: values(declared), undeclared: values(undeclared), strict };
-    Context::of(TaskContext::from_sighting(sighting))
+    Context::wrap(TaskContext::from_sighting(sighting))
 }
 
-/// Takes over what a task returned into the context that it was given.
+/// Applies a task's return value to its context.
 #[pyfunction]
 pub fn take_returned(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task_id: &str) -> PyResult<()> {
-    returns(context, returned, task_id)
+    apply_returned(context, returned, task_id)
 }
 
-/// Writes as keys and JSON texts; None for a removal.
+/// Converts writes to keys and JSON texts, with None for a removal.
 pub fn texts_of(writes: Vec<Write>) -> Vec<(String, Option<String>)> {
     let text = |write: Write| (write.key.to_string(), write.value.map(|value| value.as_str().to_owned()));
     writes.into_iter().map(text).collect()
 }
 
-/// What was done to a context, for `Attempt.repeat`.
+/// The changes that were made to a context, for `Attempt.repeat`.
 #[pyfunction]
 pub fn deeds_of(context: &Context) -> DeedsParts {
     let deeds = context.snapshot().deeds();

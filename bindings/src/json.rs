@@ -1,4 +1,4 @@
-//! From Python values to JSON text: exactly, or not at all.
+//! Serializes Python values to JSON text, without loss or with an error.
 
 use std::fmt::Write as _;
 
@@ -10,13 +10,13 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyT
 
 use crate::errors;
 
-/// Values may be nested this deep.
+/// Maximum nesting depth of values.
 pub const MAX_DEPTH: usize = 1_000;
 
-/// So many steps of a long path are shown at either end.
+/// Number of steps shown at either end of a long path.
 const SHOWN_STEPS: usize = 6;
 
-/// Why a value is not JSON, and where in it.
+/// Why a value is not JSON, and the path to the problem.
 pub struct NotJson {
     /// From the inside out.
     path: Vec<Step>,
@@ -38,7 +38,7 @@ impl NotJson {
         self
     }
 
-    /// As Python's error. `what` is what the value belongs to: `context key 'report'`.
+    /// Converts it to a Python exception. `what` names the owner of the value, like `context key 'report'`.
     pub fn into_error(self, what: &str) -> PyErr {
         let steps: Vec<String> = self
             .path
@@ -61,12 +61,12 @@ impl NotJson {
     }
 }
 
-/// The text of a value; the keys of dicts keep their order.
+/// Serializes a value. The keys of dicts keep their order.
 pub fn from_python(value: &Bound<'_, PyAny>) -> Result<Json, NotJson> {
     text(value, false).map(Json::from_serializer)
 }
 
-/// The text of a value; the keys of dicts are sorted.
+/// Serializes a value with the keys of dicts sorted.
 pub fn sorted_text(value: &Bound<'_, PyAny>) -> Result<String, NotJson> {
     text(value, true)
 }
@@ -77,7 +77,7 @@ fn text(value: &Bound<'_, PyAny>, sorted: bool) -> Result<String, NotJson> {
     Ok(writer.out)
 }
 
-/// Python's own way to write a text down.
+/// The `repr` of a value.
 pub fn quoted(value: &Bound<'_, PyAny>) -> String {
     value.repr().map(|repr| repr.to_string_lossy().into_owned()).unwrap_or_else(|_| "?".to_owned())
 }
@@ -90,13 +90,13 @@ pub fn type_name(value: &Bound<'_, PyAny>) -> String {
 struct Writer {
     out: String,
     sorted: bool,
-    /// The containers that are being written, from the outside in.
+    /// The ids of the containers being written, from the outside in.
     open: Vec<usize>,
 }
 
 impl Writer {
     fn value(&mut self, value: &Bound<'_, PyAny>) -> Result<(), NotJson> {
-        // The types themselves first, which one comparison tells; then those derived from them.
+        // Exact types first, which are cheap to compare; then subclasses.
         if let Ok(text) = value.cast_exact::<PyString>() {
             self.text(text)?;
         } else if value.is_exact_instance_of::<PyInt>() {
@@ -197,7 +197,7 @@ impl Writer {
             self.out.push_str(itoa::Buffer::new().format(small));
             return Ok(());
         }
-        // Not `str`: Python refuses to write integers of more than 4,300 digits.
+        // Not `str`: Python limits the conversion of integers to 4,300 digits.
         let big: BigInt = value.extract().map_err(|error: PyErr| NotJson::new(error.to_string()))?;
         let _ = write!(self.out, "{big}");
         Ok(())
@@ -207,10 +207,10 @@ impl Writer {
         let value = float.value();
         if !value.is_finite() {
             let name = if value.is_nan() { "nan" } else { "an infinite float" };
-            return Err(NotJson::new(format!("{name} is not a JSON value; use None, or a text such as str(value)")));
+            return Err(NotJson::new(format!("{name} is not a JSON value; use None, or a string such as str(value)")));
         }
-        // Python's own text, to the last digit: where two are equally short and equally near, others choose otherwise.
-        // The base class's: a subclass may call itself something else (`np.float64(1.0)`).
+        // Python's `repr`: other implementations differ where two texts are equally short and equally near. Of the base
+        // class: a subclass may have another `repr` (`np.float64(1.0)`).
         let is_plain = float.is_exact_instance_of::<PyFloat>();
         let text = if is_plain { float.repr() } else { PyFloat::new(float.py(), value).repr() };
         let text = text.map_err(|error| NotJson::new(error.to_string()))?;
@@ -219,7 +219,7 @@ impl Writer {
     }
 }
 
-/// The bytes that stand for themselves in a JSON string.
+/// The bytes that need no escape in a JSON string.
 const PLAIN: [bool; 256] = {
     let mut plain = [true; 256];
     let mut byte = 0;
@@ -277,7 +277,7 @@ fn surrogate(text: &Bound<'_, PyString>, error: &PyErr) -> NotJson {
 fn key_not_text(dict: &Bound<'_, PyDict>) -> NotJson {
     let key = dict.iter().map(|(key, _)| key).find(|key| !key.is_instance_of::<PyString>());
     let (shown, kind) = key.map_or_else(Default::default, |key| (quoted(&key), type_name(&key)));
-    NotJson::new(format!("the key {shown} is of type {kind}; JSON keys are texts; use str(key)"))
+    NotJson::new(format!("the key {shown} is of type {kind}; JSON keys are strings; use str(key)"))
 }
 
 fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
@@ -285,7 +285,7 @@ fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
     let module = value.get_type().module().map(|module| module.to_string()).unwrap_or_else(|_| String::new());
     let has = |attribute: &str| value.hasattr(attribute).unwrap_or(false);
     let is_scalar = || value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>()).is_ok_and(|ndim| ndim == 0);
-    let use_ = match (module.as_str(), name.as_str()) {
+    let hint = match (module.as_str(), name.as_str()) {
         _ if value.is_instance_of::<PyType>() => "store data, not code",
         (_, "datetime" | "date" | "time") => "use isoformat()",
         (_, "timedelta") => "use total_seconds()",
@@ -316,10 +316,10 @@ fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
         _ if has("keys") => "use dict(value)",
         _ => "use None, bool, int, float, str, list or dict",
     };
-    // numpy's `bool` is not the one of Python.
+    // Types such as numpy's `bool` have the name of a builtin type.
     let shown = match name.as_str() {
         "bool" | "int" | "float" | "str" | "list" | "dict" => format!("{module}.{name}"),
         _ => name,
     };
-    NotJson::new(format!("{shown} is not a JSON value; {use_}"))
+    NotJson::new(format!("{shown} is not a JSON value; {hint}"))
 }

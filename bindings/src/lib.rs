@@ -1,8 +1,8 @@
 //! The native half of the Python package `cloaca`.
 //!
-//! **Architecture invariant:** nothing here that a Rust user would miss. It turns Python values, functions and errors
-//! into those of the engine, and back. A thread that waits here holds no GIL, and a thread of the engine never asks for
-//! it: what Python has to do goes through an [`inbox::Inbox`], whose readers are Python's own threads.
+//! **Architecture invariant:** no logic here that a Rust user would miss. This crate converts Python values, functions
+//! and errors to those of the engine, and back. A thread that waits here does not hold the GIL, and an engine thread
+//! never requests it: work for Python goes through an [`inbox::Inbox`], which Python's own threads read.
 
 mod callbacks;
 mod canonical;
@@ -78,7 +78,7 @@ mod _cloaca {
 
     #[pymodule_init]
     fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        super::forks::let_go_in_forks();
+        super::forks::close_logs_in_forks();
         Ok(())
     }
 

@@ -1,6 +1,6 @@
-//! What the engine says with `tracing`, for Python's `logging`.
+//! Forwards the engine's `tracing` output to Python's `logging`.
 //!
-//! The engine's threads must not wait for the GIL: they leave records here, and a thread of Python's takes them.
+//! The engine's threads must not wait for the GIL: they queue records here, and a Python thread takes them.
 
 use std::fmt::{Debug, Display, Write as _};
 use std::sync::OnceLock;
@@ -17,28 +17,28 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::exit::without_gil;
 
-/// Python's number for a level, the logger's name, the message, and the fields: those of the event, then of its spans.
+/// Python's level number, the logger's name, the message, and the fields of the event, then of its spans.
 type LogRecord = (u8, String, String, Vec<(String, String)>);
 
 struct Records {
     sender: Sender<LogRecord>,
     receiver: Receiver<LogRecord>,
-    /// Has at most one token: that there are records.
-    bell: (Sender<()>, Receiver<()>),
+    /// Wakes the reader. Capacity 1: one token means that there are records.
+    wake: (Sender<()>, Receiver<()>),
 }
 
 static RECORDS: OnceLock<Records> = OnceLock::new();
-/// Python's number for the lowest level that is wanted.
+/// The lowest level to forward, as Python's number.
 static LEVEL: AtomicU8 = AtomicU8::new(30);
 
 fn records() -> &'static Records {
     RECORDS.get_or_init(|| {
         let (sender, receiver) = unbounded();
-        Records { sender, receiver, bell: bounded(1) }
+        Records { sender, receiver, wake: bounded(1) }
     })
 }
 
-fn number(level: Level) -> u8 {
+fn python_level(level: Level) -> u8 {
     match level {
         Level::ERROR => 40,
         Level::WARN => 30,
@@ -48,8 +48,8 @@ fn number(level: Level) -> u8 {
     }
 }
 
-/// `cloacina_engine::runtime::engine` speaks as `cloaca.engine.runtime.engine`.
-fn logger(target: &str) -> String {
+/// The logger name of a target: `cloaca.engine.runtime.engine` for `cloacina_engine::runtime::engine`.
+fn logger_name(target: &str) -> String {
     let target = target.replace("::", ".");
     let rest = target.strip_prefix("cloacina_").or_else(|| target.strip_prefix("cloaca")).unwrap_or(&target);
     format!("cloaca.{}", rest.trim_start_matches('.'))
@@ -63,11 +63,11 @@ struct ToPython;
 
 impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for ToPython {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        is_ours(metadata) && (metadata.is_span() || number(*metadata.level()) >= LEVEL.load(Ordering::Relaxed))
+        is_ours(metadata) && (metadata.is_span() || python_level(*metadata.level()) >= LEVEL.load(Ordering::Relaxed))
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut text = Text::default();
+        let mut text = EventText::default();
         attributes.record(&mut text);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(text);
@@ -75,30 +75,35 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for ToPython {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut text = Text::default();
+        let mut text = EventText::default();
         event.record(&mut text);
         for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(fields) = span.extensions().get::<Text>() {
+            if let Some(fields) = span.extensions().get::<EventText>() {
                 text.fields.extend_from_slice(&fields.fields);
             }
         }
-        let record = (number(*event.metadata().level()), logger(event.metadata().target()), text.message, text.fields);
+        let record = (
+            python_level(*event.metadata().level()),
+            logger_name(event.metadata().target()),
+            text.message,
+            text.fields,
+        );
         let records = records();
-        // The receiver lives as long as the process; and a bell that rings already need not ring twice.
-        let _ = (records.sender.send(record), records.bell.0.try_send(()));
+        // Neither matters: the receiver lives as long as the process, and a full wake channel already has its token.
+        let _ = (records.sender.send(record), records.wake.0.try_send(()));
     }
 }
 
 #[derive(Default)]
-struct Text {
+struct EventText {
     message: String,
     fields: Vec<(String, String)>,
 }
 
-impl Text {
+impl EventText {
     fn add(&mut self, field: &Field, value: impl Display) {
         if field.name() == "message" {
-            // Writing to a text cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = write!(self.message, "{value}");
         } else {
             self.fields.push((field.name().to_owned(), value.to_string()));
@@ -106,7 +111,7 @@ impl Text {
     }
 }
 
-impl Visit for Text {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.add(field, format_args!("{value:?}"));
     }
@@ -116,15 +121,15 @@ impl Visit for Text {
     }
 }
 
-/// Listens to the engine from now on. A second call changes nothing.
+/// Installs the subscriber. Idempotent.
 #[pyfunction]
 pub fn start_logging() {
     let subscriber = tracing_subscriber::registry().with(ToPython);
-    // It fails if somebody has set one already: that was us.
+    // Fails if a subscriber is set already: then it is this one.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Says what level, by Python's numbers, is the lowest that is wanted.
+/// Sets the lowest level to forward, as Python's number.
 #[pyfunction]
 pub fn log_level(level: u8) {
     if LEVEL.swap(level, Ordering::Relaxed) != level {
@@ -132,22 +137,22 @@ pub fn log_level(level: u8) {
     }
 }
 
-/// The records that are there.
+/// Takes all queued records.
 #[pyfunction]
 pub fn take_logs() -> Vec<LogRecord> {
     records().receiver.try_iter().collect()
 }
 
-/// Waits until there are records, or somebody rings; it takes none.
+/// Waits until there are records or `ring_logs` is called. Takes none.
 #[pyfunction]
 pub fn wait_logs(py: Python<'_>) -> PyResult<()> {
-    // The sender lives as long as the process.
-    without_gil(py, || records().bell.1.recv()).map(drop)
+    // Cannot fail: the sender lives as long as the process.
+    without_gil(py, || records().wake.1.recv()).map(drop)
 }
 
-/// Wakes who waits for records.
+/// Wakes `wait_logs`.
 #[pyfunction]
 pub fn ring_logs() {
-    // A bell that rings already need not ring twice.
-    let _ = records().bell.0.try_send(());
+    // A full channel already has its token.
+    let _ = records().wake.0.try_send(());
 }

@@ -1,4 +1,4 @@
-//! How an execution ended, as plain Python values.
+//! Outcomes of executions as plain Python values.
 
 use cloacina_engine::core::event::TaskError;
 use cloacina_engine::core::standing::{ExecutionStatus, Standing, UnknownStatus};
@@ -10,12 +10,12 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::context::Context;
 
-/// The status with this name, in any case.
+/// Parses a status name, ignoring case.
 pub fn status_named(name: &str) -> PyResult<ExecutionStatus> {
     name.parse().map_err(|unknown: UnknownStatus| PyValueError::new_err(unknown.to_string()))
 }
 
-/// How an execution stands, as a dict; `RawStanding` in the stubs.
+/// Converts a standing to a dict; `RawStanding` in the stubs.
 pub fn standing<'py>(py: Python<'py>, standing: &Standing) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     put_standing(&dict, standing)?;
@@ -30,7 +30,7 @@ fn put_standing(dict: &Bound<'_, PyDict>, standing: &Standing) -> PyResult<()> {
     dict.set_item(intern!(py, "next_step"), standing.next.as_deref())
 }
 
-/// An outcome as a dict; `RawOutcome` in the stubs.
+/// Converts an outcome to a dict; `RawOutcome` in the stubs.
 pub fn outcome<'py>(py: Python<'py>, outcome: &Outcome) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item(intern!(py, "execution_id"), outcome.execution.to_string())?;
@@ -52,7 +52,7 @@ fn task<'py>(py: Python<'py>, task: &TaskOutcome) -> PyResult<Bound<'py, PyDict>
     dict.set_item(intern!(py, "task_id"), &*task.task)?;
     dict.set_item(intern!(py, "state"), task.state)?;
     dict.set_item(intern!(py, "attempts"), task.attempts)?;
-    dict.set_item(intern!(py, "error"), task.error.as_ref().map(says))?;
+    dict.set_item(intern!(py, "error"), task.error.as_ref().map(error_line))?;
     dict.set_item(intern!(py, "error_type"), task.error.as_ref().map(|error| error.kind.to_string()))?;
     dict.set_item(intern!(py, "traceback"), task.error.as_ref().and_then(|error| error.traceback.as_deref()))?;
     dict.set_item(intern!(py, "skipped"), task.skipped.as_deref())?;
@@ -61,8 +61,8 @@ fn task<'py>(py: Python<'py>, task: &TaskOutcome) -> PyResult<Bound<'py, PyDict>
     Ok(dict)
 }
 
-/// An error as a line of text: its type, what it says, and the hint.
-pub fn says(error: &TaskError) -> String {
+/// Formats an error as one line: type, message and hint.
+pub fn error_line(error: &TaskError) -> String {
     let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     if error.message.is_empty() {
         format!("{}{hint}", error.kind)
@@ -71,7 +71,7 @@ pub fn says(error: &TaskError) -> String {
     }
 }
 
-/// An execution in a listing, as a dict; `RawListed` in the stubs.
+/// Converts an execution in a listing to a dict; `RawListed` in the stubs.
 pub fn listed<'py>(py: Python<'py>, listed: &Listed) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item(intern!(py, "execution_id"), listed.execution.to_string())?;
@@ -83,7 +83,7 @@ pub fn listed<'py>(py: Python<'py>, listed: &Listed) -> PyResult<Bound<'py, PyDi
     Ok(dict)
 }
 
-/// A span of microseconds, as `replay` writes it.
+/// Formats a span of microseconds as `replay` does.
 #[pyfunction]
 pub fn span(micros: u64) -> String {
     cloacina_replay::words::span(micros)

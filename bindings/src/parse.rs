@@ -1,5 +1,5 @@
-//! From JSON text to Python values: every integer as an int of its size, everything with a point or an exponent as the
-//! nearest float.
+//! Parses JSON text to Python values. Integers of any size become an int; numbers with a point or an exponent become
+//! the nearest float.
 
 use std::str::FromStr;
 
@@ -10,14 +10,14 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use crate::scan::Cursor;
 
-/// Deeper texts are refused: whoever wrote them, they must not exhaust the stack.
+/// Deeper texts are rejected, to bound the use of the stack.
 const MAX_DEPTH: usize = crate::json::MAX_DEPTH + 8;
 
-/// The value of a JSON text.
+/// Parses a JSON text.
 pub fn to_python<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let mut parser = Parser { py, cursor: Cursor::new(text), depth: 0, keys: Vec::new() };
     let value = parser.value()?;
-    parser.cursor.space();
+    parser.cursor.skip_space();
     if parser.cursor.is_at_end() { Ok(value) } else { Err(parser.unexpected()) }
 }
 
@@ -25,19 +25,19 @@ struct Parser<'a, 'py> {
     py: Python<'py>,
     cursor: Cursor<'a>,
     depth: usize,
-    /// Keys that were met, each in the place that its text gives: objects in a list have the same ones.
+    /// Cache of keys, indexed by hash: objects in a list usually have the same keys.
     keys: Vec<Option<(&'a str, Bound<'py, PyString>)>>,
 }
 
-/// How many keys are kept.
-const KEPT_KEYS: usize = 128;
+/// Size of the key cache.
+const CACHED_KEYS: usize = 128;
 
-/// Longer keys are not.
-const LONGEST_KEPT: usize = 64;
+/// Longest key that is cached, in bytes.
+const LONGEST_CACHED: usize = 64;
 
 impl<'a, 'py> Parser<'a, 'py> {
     fn value(&mut self) -> PyResult<Bound<'py, PyAny>> {
-        self.cursor.space();
+        self.cursor.skip_space();
         match self.cursor.peek() {
             Some(b'"') => Ok(self.text()?.into_any()),
             Some(b'{') => self.nested(Self::object),
@@ -67,17 +67,17 @@ impl<'a, 'py> Parser<'a, 'py> {
             return Ok(dict.into_any());
         }
         loop {
-            self.cursor.space();
+            self.cursor.skip_space();
             if self.cursor.peek() != Some(b'"') {
                 return Err(self.unexpected());
             }
             let key = self.key()?;
-            self.expect(b':')?;
+            self.consume(b':')?;
             dict.set_item(key, self.value()?)?;
             if self.cursor.take_after_space(b'}') {
                 return Ok(dict.into_any());
             }
-            self.expect(b',')?;
+            self.consume(b',')?;
         }
     }
 
@@ -89,25 +89,25 @@ impl<'a, 'py> Parser<'a, 'py> {
                 if self.cursor.take_after_space(b']') {
                     break;
                 }
-                self.expect(b',')?;
+                self.consume(b',')?;
             }
         }
         Ok(PyList::new(self.py, items)?.into_any())
     }
 
-    /// A key. One that was met before is the same object: it is made and hashed once.
+    /// Parses a key. Repeated keys reuse one Python object, which is created and hashed once.
     fn key(&mut self) -> PyResult<Bound<'py, PyString>> {
         let start = self.cursor.at + 1;
         let bytes = self.cursor.text.as_bytes();
-        let length = bytes[start..].iter().take(LONGEST_KEPT).position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
+        let length = bytes[start..].iter().take(LONGEST_CACHED).position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
         let Some(length) = length.filter(|length| bytes[start + length] == b'"') else { return self.text() };
         let text = &self.cursor.text[start..start + length];
         let hash = text.bytes().fold(length, |hash, byte| (hash ^ byte as usize).wrapping_mul(0x0100_0193));
         if self.keys.is_empty() {
-            self.keys = vec![None; KEPT_KEYS];
+            self.keys = vec![None; CACHED_KEYS];
         }
         self.cursor.at = start + length + 1;
-        let place = &mut self.keys[hash % KEPT_KEYS];
+        let place = &mut self.keys[hash % CACHED_KEYS];
         match place {
             Some((kept, key)) if *kept == text => Ok(key.clone()),
             _ => {
@@ -118,13 +118,13 @@ impl<'a, 'py> Parser<'a, 'py> {
         }
     }
 
-    /// From the opening quote past the closing one.
+    /// Parses a string, from the opening quote past the closing one.
     fn text(&mut self) -> PyResult<Bound<'py, PyString>> {
         self.cursor.at += 1;
         let mut unescaped = None;
         let mut from = self.cursor.at;
         loop {
-            match self.cursor.plain() {
+            match self.cursor.skip_plain() {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     let out: &mut String = unescaped.get_or_insert_default();
@@ -154,7 +154,7 @@ impl<'a, 'py> Parser<'a, 'py> {
             return Err(self.unexpected());
         }
         let place = self.place();
-        Err(PyValueError::new_err(format!("not JSON: no Unicode character is written like that, at character {place}")))
+        Err(PyValueError::new_err(format!("not JSON: invalid \\u escape at character {place}")))
     }
 
     fn number(&mut self) -> PyResult<Bound<'py, PyAny>> {
@@ -167,7 +167,7 @@ impl<'a, 'py> Parser<'a, 'py> {
         if self.cursor.word(word) { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    fn expect(&mut self, byte: u8) -> PyResult<()> {
+    fn consume(&mut self, byte: u8) -> PyResult<()> {
         if self.cursor.take_after_space(byte) { Ok(()) } else { Err(self.unexpected()) }
     }
 
@@ -194,7 +194,7 @@ fn integer_of<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
 fn float_of<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let value = f64::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
     if value.is_infinite() {
-        return Err(PyValueError::new_err(format!("not a JSON value here: {text} is larger than any float")));
+        return Err(PyValueError::new_err(format!("number out of range: {text} is larger than any float")));
     }
     Ok(PyFloat::new(py, value).into_any())
 }

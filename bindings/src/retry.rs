@@ -11,7 +11,7 @@ use pyo3::types::PyString;
 
 use crate::failure::task_error;
 
-/// How the wait between attempts grows.
+/// How the delay between attempts grows.
 ///
 /// Example:
 ///     >>> slowly = cloaca.BackoffStrategy.linear(1.0)
@@ -24,7 +24,7 @@ pub struct PyBackoff(Backoff);
 
 #[pymethods]
 impl PyBackoff {
-    /// Every wait is the initial delay.
+    /// Every delay is the initial delay.
     ///
     /// Example:
     ///     >>> fixed = cloaca.BackoffStrategy.fixed()
@@ -36,7 +36,7 @@ impl PyBackoff {
         Self(Backoff::Fixed)
     }
 
-    /// Every wait is `multiplier` initial delays longer than the one before.
+    /// Every delay is longer than the one before by `multiplier` times the initial delay.
     ///
     /// Raises:
     ///     ValueError: The multiplier is negative, or not a finite number.
@@ -51,7 +51,7 @@ impl PyBackoff {
         Ok(Self(Backoff::Linear { multiplier: positive("multiplier", multiplier)? }))
     }
 
-    /// Every wait is `base` times the one before; all are multiplied by `multiplier` (1 by default).
+    /// Every delay is `base` times the one before; all are multiplied by `multiplier` (1 by default).
     ///
     /// Raises:
     ///     ValueError: One of them is negative, or not a finite number.
@@ -83,10 +83,10 @@ fn positive(name: &str, value: f64) -> PyResult<f64> {
     if value.is_finite() && value >= 0.0 {
         return Ok(value);
     }
-    Err(PyValueError::new_err(format!("{name} must be a number from 0 on, not {value}")))
+    Err(PyValueError::new_err(format!("{name} must be a non-negative number, not {value}")))
 }
 
-/// Which errors are tried again.
+/// Which errors are retried.
 ///
 /// Example:
 ///     >>> builder = cloaca.RetryPolicy.builder()
@@ -99,7 +99,7 @@ pub struct PyRetryCondition(RetryCondition);
 
 #[pymethods]
 impl PyRetryCondition {
-    /// No error is tried again.
+    /// Retry no error.
     ///
     /// Example:
     ///     >>> never = cloaca.RetryCondition.never()
@@ -110,8 +110,8 @@ impl PyRetryCondition {
         Self(RetryCondition::Never)
     }
 
-    /// Errors that pass: a TimeoutError, a subprocess.TimeoutExpired, a ConnectionError, an OSError of the network kind, a
-    /// group of nothing but these, or any error whose message has one of the words timeout, timed out, network, temporary,
+    /// Retry transient errors only: a TimeoutError, a subprocess.TimeoutExpired, a ConnectionError, a network OSError,
+    /// a group of only these, or any error whose message contains timeout, timed out, network, temporary or
     /// unavailable, or says that a connection was refused, reset, closed, lost and the like.
     ///
     /// Example:
@@ -126,7 +126,7 @@ impl PyRetryCondition {
         Self(RetryCondition::Transient)
     }
 
-    /// Every error. This is the default.
+    /// Retry every error. This is the default.
     ///
     /// Example:
     ///     >>> cloaca.RetryCondition.all_errors()
@@ -138,7 +138,7 @@ impl PyRetryCondition {
         Self(RetryCondition::All)
     }
 
-    /// Errors whose message contains one of the patterns, in any case. They are plain text.
+    /// Retry errors whose message contains one of the patterns. Patterns are plain text, ignoring case.
     ///
     /// Example:
     ///     >>> busy = cloaca.RetryCondition.error_pattern(["deadlock", "too many connections"])
@@ -150,8 +150,8 @@ impl PyRetryCondition {
         Self(RetryCondition::Pattern(patterns.into_iter().map(Into::into).collect()))
     }
 
-    /// Errors of a type with one of these names, or with a base of that name. `@cloaca.task(retry_condition=OSError)` says
-    /// the same with the class.
+    /// Retry errors whose type, or a base of it, has one of these names. `@cloaca.task(retry_condition=OSError)` does
+    /// the same with a class.
     ///
     /// Example:
     ///     >>> files = cloaca.RetryCondition.error_types(["OSError"])
@@ -174,7 +174,7 @@ impl PyRetryCondition {
     }
 }
 
-/// What happens when an attempt at a task fails.
+/// Whether and when a failed attempt of a task is retried.
 ///
 /// Example:
 ///     >>> policy = cloaca.RetryPolicy.builder().max_attempts(5).initial_delay(0.5).build()
@@ -185,13 +185,14 @@ impl PyRetryCondition {
 #[pyclass(frozen, eq, module = "cloaca", name = "RetryPolicy")]
 #[derive(PartialEq)]
 pub struct PyRetryPolicy {
-    /// The engine's.
+    /// The engine's policy.
     pub inner: RetryPolicy,
 }
 
 #[pymethods]
 impl PyRetryPolicy {
-    /// Three runs, waits of 1 s and then doubling up to 60 s, varied by up to a quarter, for every error.
+    /// Three attempts, for every error. The delay is 1 s at first and doubles up to 60 s, with a jitter of up to a
+    /// quarter.
     ///
     /// Example:
     ///     >>> policy = cloaca.RetryPolicy.default()
@@ -203,7 +204,7 @@ impl PyRetryPolicy {
         Self { inner: RetryPolicy::default() }
     }
 
-    /// A builder that starts from the default policy.
+    /// Returns a builder that starts from the default policy.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicy.builder().build() == cloaca.RetryPolicy.default()
@@ -213,7 +214,7 @@ impl PyRetryPolicy {
         RetryPolicyBuilder::new()
     }
 
-    /// How many runs there are at most, the first one counted.
+    /// Maximum number of attempts, including the first.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicy.default().max_attempts
@@ -223,7 +224,7 @@ impl PyRetryPolicy {
         self.inner.max_attempts
     }
 
-    /// The wait after the first failure, in seconds.
+    /// The delay after the first failure, in seconds.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicy.default().initial_delay
@@ -233,7 +234,7 @@ impl PyRetryPolicy {
         seconds(self.inner.initial_delay)
     }
 
-    /// The longest wait, in seconds.
+    /// The longest delay, in seconds.
     ///
     /// Example:
     ///     >>> policy = cloaca.RetryPolicy.builder().initial_delay(10.0).max_delay(30.0).build()
@@ -244,7 +245,8 @@ impl PyRetryPolicy {
         seconds(self.inner.max_delay)
     }
 
-    /// Whether each wait is varied by up to a quarter, so that what failed together is not tried again together.
+    /// Whether each delay varies randomly by up to a quarter, so that attempts that failed together are not retried
+    /// together.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicy.default().with_jitter
@@ -254,7 +256,7 @@ impl PyRetryPolicy {
         self.inner.jitter
     }
 
-    /// The wait after `attempt` failures (from 1), in seconds, before it is varied.
+    /// Returns the delay after `attempt` failures (from 1), in seconds, without jitter.
     ///
     /// Example:
     ///     >>> policy = cloaca.RetryPolicy.builder().initial_delay(0.5).build()
@@ -264,7 +266,8 @@ impl PyRetryPolicy {
         seconds(self.inner.delay(attempt))
     }
 
-    /// Whether a task is tried again whose run number `attempt` (from 1) failed with `error`: an exception, or its text.
+    /// Returns whether a task is retried after attempt number `attempt` (from 1) failed with `error`: an exception or
+    /// its text.
     ///
     /// Example:
     ///     >>> policy = cloaca.RetryPolicy.builder().max_attempts(2).build()
@@ -277,9 +280,9 @@ impl PyRetryPolicy {
         error: Option<&Bound<'_, PyAny>>,
         _error_type: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        // `_error_type` is what Cloacina calls it.
+        // Cloacina calls the parameter `_error_type`.
         let Some(error) = error.or(_error_type) else {
-            return Err(PyTypeError::new_err("should_retry() needs the error: an exception, or its text"));
+            return Err(PyTypeError::new_err("should_retry() needs the error: an exception or its text"));
         };
         let error = if let Ok(text) = error.cast::<PyString>() {
             let text: Arc<str> = text.to_str()?.into();
@@ -321,7 +324,7 @@ fn millis(name: &str, seconds: f64) -> PyResult<Millis> {
     Ok(Millis(millis))
 }
 
-/// Makes a retry policy. A builder never changes: every call returns another one.
+/// Builds a retry policy. Immutable: every call returns a new builder.
 ///
 /// Example:
 ///     >>> patient = cloaca.RetryPolicyBuilder().max_attempts(10).initial_delay(60.0).with_jitter(False)
@@ -330,7 +333,7 @@ fn millis(name: &str, seconds: f64) -> PyResult<Millis> {
 #[pyclass(frozen, module = "cloaca", name = "RetryPolicyBuilder")]
 pub struct RetryPolicyBuilder {
     inner: RetryPolicy,
-    /// Whether somebody said how long the longest wait is.
+    /// Whether the longest delay was set explicitly.
     has_max_delay: bool,
 }
 
@@ -349,10 +352,9 @@ impl RetryPolicyBuilder {
         Self { inner: RetryPolicy::default(), has_max_delay: false }
     }
 
-    /// How many runs there are at most; 0 and 1 are one run.
+    /// Sets the maximum number of attempts, including the first. 0 means 1.
     ///
-    /// Raises:
-    ///     ValueError: It is negative.
+    /// Raises: ValueError: The number is negative.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().max_attempts(5).build().max_attempts
@@ -366,11 +368,10 @@ impl RetryPolicyBuilder {
         Ok(self.with(|policy| policy.max_attempts = attempts.max(1)))
     }
 
-    /// The wait after the first failure, in seconds, to the millisecond. One above the default longest wait of 60 s raises
-    /// that.
+    /// Sets the delay after the first failure, in seconds, to the millisecond. A delay above the default maximum of 60
+    /// s raises the maximum.
     ///
-    /// Raises:
-    ///     ValueError: It is negative, or not a finite number.
+    /// Raises: ValueError: The delay is negative, or not a finite number.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().initial_delay(0.25).build().calculate_delay(1)
@@ -380,10 +381,9 @@ impl RetryPolicyBuilder {
         Ok(self.with(|policy| policy.initial_delay = delay))
     }
 
-    /// The longest wait, in seconds, to the millisecond.
+    /// Sets the longest delay, in seconds, to the millisecond.
     ///
-    /// Raises:
-    ///     ValueError: It is negative, or not a finite number.
+    /// Raises: ValueError: The delay is negative, or not a finite number.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().max_delay(5.0).build().calculate_delay(9)
@@ -395,7 +395,7 @@ impl RetryPolicyBuilder {
         Ok(with)
     }
 
-    /// How the wait grows.
+    /// Sets how the delay grows.
     ///
     /// Example:
     ///     >>> policy = cloaca.RetryPolicyBuilder().backoff_strategy(cloaca.BackoffStrategy.fixed()).build()
@@ -405,7 +405,7 @@ impl RetryPolicyBuilder {
         self.with(|policy| policy.backoff = strategy.0)
     }
 
-    /// Which errors are tried again; the last call counts.
+    /// Sets which errors are retried. The last call counts.
     ///
     /// Example:
     ///     >>> never = cloaca.RetryPolicyBuilder().retry_condition(cloaca.RetryCondition.never()).build()
@@ -415,7 +415,7 @@ impl RetryPolicyBuilder {
         self.with(|policy| policy.conditions = vec![condition.0.clone()])
     }
 
-    /// Whether each wait is varied by up to a quarter.
+    /// Sets whether each delay varies randomly by up to a quarter.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().with_jitter(False).build().with_jitter
@@ -424,10 +424,9 @@ impl RetryPolicyBuilder {
         self.with(|policy| policy.jitter = jitter)
     }
 
-    /// The policy, for `@cloaca.task(retry=...)`. The builder can be used again.
+    /// Returns the policy, for `@cloaca.task(retry=...)`. The builder can be reused.
     ///
-    /// Raises:
-    ///     ValueError: `initial_delay` is longer than the `max_delay` that was given.
+    /// Raises: ValueError: `initial_delay` is longer than an explicit `max_delay`.
     ///
     /// Example:
     ///     >>> builder = cloaca.RetryPolicyBuilder().initial_delay(0.5)
@@ -439,7 +438,7 @@ impl RetryPolicyBuilder {
         let (first, longest) = (inner.initial_delay, inner.max_delay);
         if first > longest && self.has_max_delay {
             return Err(PyValueError::new_err(format!(
-                "the first delay ({} s) is longer than the longest ({} s); raise the longest, or leave it out",
+                "initial_delay ({} s) is longer than max_delay ({} s); raise max_delay, or leave it out",
                 seconds(first),
                 seconds(longest)
             )));

@@ -1,27 +1,27 @@
-//! JSON text, token by token: what [`crate::parse`] makes Python values of, and [`crate::canonical`] stored text.
+//! A JSON tokenizer, for [`crate::parse`] and [`crate::canonical`].
 
-/// A place in a JSON text. Where a token is not what it should be, it stays before the byte that is wrong.
+/// A position in a JSON text. After a wrong token, it is before the first wrong byte.
 pub struct Cursor<'a> {
-    /// The whole text.
+    /// The complete text.
     pub text: &'a str,
-    /// The place of the next byte.
+    /// Index of the next byte.
     pub at: usize,
 }
 
-/// A number of a JSON text.
+/// A number in a JSON text.
 pub struct Number<'a> {
     /// Its text.
     pub text: &'a str,
-    /// How many digits stand before the point.
+    /// Number of digits before the point.
     pub whole: usize,
-    /// How many stand after it, if there is one.
+    /// Number of digits after the point, if there is one.
     pub fraction: Option<usize>,
     /// Whether it has an exponent.
     pub exponent: bool,
 }
 
 impl<'a> Cursor<'a> {
-    /// The beginning of a text.
+    /// A cursor at the beginning of a text.
     pub fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
@@ -35,48 +35,48 @@ impl<'a> Cursor<'a> {
         self.bytes().get(self.at).copied()
     }
 
-    /// Whether nothing is left.
+    /// Whether the whole text is consumed.
     pub fn is_at_end(&self) -> bool {
         self.at == self.text.len()
     }
 
     /// Skips white space.
-    pub fn space(&mut self) {
+    pub fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
     }
 
-    /// Consumes a byte, if it is the next one.
+    /// Consumes a byte if it is the next one. Returns whether it was.
     pub fn take(&mut self, byte: u8) -> bool {
-        let there = self.peek() == Some(byte);
-        self.at += usize::from(there);
-        there
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
     }
 
-    /// The same after white space.
+    /// Skips white space, then does the same as [`Cursor::take`].
     pub fn take_after_space(&mut self, byte: u8) -> bool {
-        self.space();
+        self.skip_space();
         self.take(byte)
     }
 
     /// Consumes `true`, `false` or `null`, if it is next.
     pub fn word(&mut self, word: &str) -> bool {
-        let there = self.bytes()[self.at..].starts_with(word.as_bytes());
-        self.at += if there { word.len() } else { 0 };
-        there
+        let found = self.bytes()[self.at..].starts_with(word.as_bytes());
+        self.at += if found { word.len() } else { 0 };
+        found
     }
 
-    /// Skips what stands in a string as itself, and returns the byte behind it: a quote, a backslash or a control character.
-    /// None where the text ends first.
-    pub fn plain(&mut self) -> Option<u8> {
+    /// Skips bytes of a string that are not escaped. Returns the byte after them: a quote, a backslash or a control
+    /// character. `None` at the end of the text.
+    pub fn skip_plain(&mut self) -> Option<u8> {
         let rest = &self.bytes()[self.at..];
         let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
         self.at += length.unwrap_or(rest.len());
         self.peek()
     }
 
-    /// Consumes an escape, and returns the character that it stands for.
+    /// Consumes an escape sequence and returns its character.
     pub fn escape(&mut self) -> Option<char> {
         let (char, length) = unescaped(self.text, self.at)?;
         self.at += length;
@@ -115,7 +115,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The character that an escape at this place of the text stands for, and how many bytes the escape has.
+/// The character of the escape sequence at `at`, and the length of the sequence in bytes.
 fn unescaped(text: &str, at: usize) -> Option<(char, usize)> {
     let plain = match text.as_bytes().get(at + 1)? {
         b'"' => '"',

@@ -17,13 +17,13 @@ use crate::engine::NativeEngine;
 use crate::errors;
 use crate::exit::without_gil;
 
-/// What can be asked of an engine's schedules and triggers.
+/// An engine's schedules and triggers.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct NativeScheduling {
     engine: Arc<Engine>,
 }
 
-fn id_of(text: &str) -> PyResult<ScheduleId> {
+fn parse_id(text: &str) -> PyResult<ScheduleId> {
     text.parse().map_err(|_| {
         PyValueError::new_err(format!(
             "Invalid schedule ID: '{text}'; register_cron_workflow returns one like 01890a5d-ac96-774b-bcce-b302099a8057"
@@ -31,19 +31,19 @@ fn id_of(text: &str) -> PyResult<ScheduleId> {
     })
 }
 
-fn catchup_of(word: &str) -> Option<Catchup> {
+fn parse_catchup(word: &str) -> Option<Catchup> {
     [Catchup::Skip, Catchup::RunAll].into_iter().find(|catchup| catchup.name() == word)
 }
 
 #[pymethods]
 impl NativeScheduling {
-    /// That of an engine.
+    /// The schedules and triggers of an engine.
     #[new]
     fn new(engine: &NativeEngine) -> Self {
         Self { engine: engine.inner().clone() }
     }
 
-    /// Makes a schedule, and returns its id.
+    /// Creates a schedule and returns its id.
     #[pyo3(signature = (workflow, expression, timezone, context, catchup, name))]
     #[allow(clippy::too_many_arguments)]
     fn create(
@@ -57,7 +57,7 @@ impl NativeScheduling {
         name: Option<&str>,
     ) -> PyResult<String> {
         let doing = "Failed to register cron workflow";
-        let catchup = catchup_of(catchup).ok_or_else(|| {
+        let catchup = parse_catchup(catchup).ok_or_else(|| {
             PyValueError::new_err(format!("{doing}: catchup must be \"skip\" or \"run_all\", not \"{catchup}\""))
         })?;
         let input = context.input(py)?;
@@ -67,7 +67,7 @@ impl NativeScheduling {
         made.map(|id| id.to_string()).map_err(|why| errors::schedule(py, doing, &why))
     }
 
-    /// The schedules that are not deleted, newest first.
+    /// Lists the schedules that are not deleted, newest first.
     fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let found = without_gil(py, || self.engine.schedules())?;
         let found = found.map_err(|why| errors::schedule(py, "Failed to list cron schedules", &why))?;
@@ -75,35 +75,35 @@ impl NativeScheduling {
         PyList::new(py, found)
     }
 
-    /// A schedule that is not deleted.
+    /// Returns a schedule that is not deleted.
     fn get<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyDict>> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let found = without_gil(py, || self.engine.schedule(id))?;
         listed(py, &found.map_err(|why| errors::schedule(py, "Failed to get cron schedule", &why))?)
     }
 
-    /// Gives a schedule another expression and time zone.
+    /// Changes the expression and time zone of a schedule.
     fn update(&self, py: Python<'_>, id: &str, expression: &str, timezone: &str) -> PyResult<()> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let done = without_gil(py, || self.engine.update_schedule(id, expression, timezone))?;
         done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
     }
 
-    /// Lets a schedule fire, or not.
+    /// Enables or disables a schedule.
     fn enable(&self, py: Python<'_>, id: &str, enabled: bool) -> PyResult<()> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let done = without_gil(py, || self.engine.enable_schedule(id, enabled))?;
         done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
     }
 
     /// Deletes a schedule. Its history stays.
     fn delete(&self, py: Python<'_>, id: &str) -> PyResult<()> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let done = without_gil(py, || self.engine.delete_schedule(id))?;
         done.map_err(|why| errors::schedule(py, "Failed to delete cron schedule", &why))
     }
 
-    /// The fires of a schedule, the last one first.
+    /// Lists the fires of a schedule, newest first.
     #[pyo3(signature = (id, limit, offset))]
     fn history<'py>(
         &self,
@@ -112,21 +112,21 @@ impl NativeScheduling {
         limit: Option<usize>,
         offset: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let id = id_of(id)?;
+        let id = parse_id(id)?;
         let found = without_gil(py, || self.engine.schedule_history(id, limit.unwrap_or(usize::MAX), offset))?;
         let found = found.map_err(|why| errors::schedule(py, "Failed to get cron execution history", &why))?;
         let found = found.iter().map(|one| past_fire(py, one)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, found)
     }
 
-    /// How the fires since a time went: how many there were, how many executions have completed, how many are lost.
+    /// Counts of the fires since a time: (total, completed executions, lost executions).
     fn stats(&self, py: Python<'_>, since: i64) -> PyResult<(u64, u64, u64)> {
         let stats = without_gil(py, || self.engine.schedule_stats(Timestamp(since)))?;
         let stats = stats.map_err(|why| errors::schedule(py, "Failed to get cron execution stats", &why))?;
         Ok((stats.total, stats.successful, stats.lost))
     }
 
-    /// The triggers of the log, in the order of their names.
+    /// Lists the triggers of the log by name.
     fn triggers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let found = without_gil(py, || self.engine.triggers())?;
         let found = found.map_err(|why| errors::trigger(py, "Failed to list trigger schedules", &why))?;
@@ -134,13 +134,13 @@ impl NativeScheduling {
         PyList::new(py, found)
     }
 
-    /// Lets a trigger be polled, or not.
+    /// Enables or disables a trigger.
     fn enable_trigger(&self, py: Python<'_>, name: &str, enabled: bool) -> PyResult<()> {
         let done = without_gil(py, || self.engine.enable_trigger(name, enabled))?;
         done.map_err(|why| errors::trigger(py, "Failed to update trigger", &why))
     }
 
-    /// The fires of a trigger that started executions, the last one first.
+    /// Lists the fires of a trigger that started executions, newest first.
     #[pyo3(signature = (name, limit, offset))]
     fn trigger_history<'py>(
         &self,
@@ -164,7 +164,7 @@ impl NativeScheduling {
     }
 }
 
-/// A schedule as a dict; `RawSchedule` in the stubs.
+/// Converts a schedule to a dict; `RawSchedule` in the stubs.
 fn listed<'py>(py: Python<'py>, listed: &ListedSchedule) -> PyResult<Bound<'py, PyDict>> {
     let label = &listed.label;
     let dict = PyDict::new(py);
@@ -184,7 +184,7 @@ fn listed<'py>(py: Python<'py>, listed: &ListedSchedule) -> PyResult<Bound<'py, 
     Ok(dict)
 }
 
-/// A fire as a dict; `RawFire` in the stubs.
+/// Converts a fire to a dict; `RawFire` in the stubs.
 fn past_fire<'py>(py: Python<'py>, fire: &PastFire) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("scheduled", fire.scheduled.0)?;
@@ -194,7 +194,7 @@ fn past_fire<'py>(py: Python<'py>, fire: &PastFire) -> PyResult<Bound<'py, PyDic
     Ok(dict)
 }
 
-/// A trigger as a dict; `RawTrigger` in the stubs.
+/// Converts a trigger to a dict; `RawTrigger` in the stubs.
 fn listed_trigger<'py>(py: Python<'py>, trigger: &ListedTrigger) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("name", &*trigger.definition.name)?;

@@ -1,4 +1,4 @@
-//! A decorated function: what the log will know of it, and how it is called.
+//! Tasks of the Python API: a definition for the log, and a Python function.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,38 +14,38 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::condition::{condition_of, rename};
+use crate::condition::{parse_condition, rename};
 use crate::retry::PyRetryPolicy;
 
-/// What is called when an attempt at a task has ended.
+/// The callbacks of a task, called at the end of its attempts.
 #[derive(Default)]
 pub struct Callbacks {
-    /// It succeeded.
+    /// An attempt succeeded.
     pub on_success: Option<Py<PyAny>>,
-    /// It failed, and with it the task.
+    /// An attempt failed, and so did the task.
     pub on_failure: Option<Py<PyAny>>,
-    /// It failed, and another one will follow.
+    /// An attempt failed and will be retried.
     pub on_retry: Option<Py<PyAny>>,
 }
 
 impl Callbacks {
-    /// Whether there are none at all.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.on_success.is_none() && self.on_failure.is_none() && self.on_retry.is_none()
     }
 
-    /// The same callbacks.
+    /// Clones the references.
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
         let same = |callback: &Option<Py<PyAny>>| callback.as_ref().map(|callback| callback.clone_ref(py));
         Self { on_success: same(&self.on_success), on_failure: same(&self.on_failure), on_retry: same(&self.on_retry) }
     }
 
-    /// Shows them to Python's garbage collector.
+    /// Visits them for Python's garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         [&self.on_success, &self.on_failure, &self.on_retry].into_iter().try_for_each(|callback| visit.call(callback))
     }
 
-    /// The one for this end.
+    /// The callback for this end.
     pub fn of(&self, end: &AttemptEnd) -> Option<&Py<PyAny>> {
         match end {
             AttemptEnd::Completed => self.on_success.as_ref(),
@@ -55,8 +55,8 @@ impl Callbacks {
     }
 }
 
-/// A task as it was decorated. It alone holds the function and the callbacks; other objects hold the task, so that
-/// Python's garbage collector sees every reference.
+/// A decorated task. Only this object holds the function and the callbacks; others hold it, so that Python's garbage
+/// collector sees every reference.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct TaskSpec {
     definition: TaskDefinition,
@@ -65,11 +65,11 @@ pub struct TaskSpec {
     is_async: bool,
     in_process: bool,
     callbacks: Callbacks,
-    /// Whether its last attempt was short, and left no time to other threads of Python's.
+    /// Whether its last attempt was short and did not release the GIL for long.
     is_short: AtomicBool,
 }
 
-/// A task in the hands of the engine, whose threads have no GIL to count references with.
+/// A task shared with the engine, whose threads cannot count Python references without the GIL.
 pub type SharedSpec = Arc<Py<TaskSpec>>;
 
 #[pymethods]
@@ -98,7 +98,7 @@ impl TaskSpec {
         let definition = TaskDefinition {
             id: id.into(),
             dependencies: dependencies.into_iter().map(Into::into).collect(),
-            rule: rule_of(rule)?,
+            rule: parse_rule(rule)?,
             retry: retry.inner.clone(),
             timeout: match timeout_ms {
                 Some(limit) => Timeout::After(Millis(limit)),
@@ -131,7 +131,7 @@ impl TaskSpec {
         self.in_process
     }
 
-    /// How many arguments it takes: nothing, the context, or the context and a handle.
+    /// Number of its parameters: none, the context, or the context and a handle.
     #[getter]
     pub fn parameters(&self) -> u8 {
         self.parameters
@@ -143,17 +143,17 @@ impl TaskSpec {
         self.is_async
     }
 
-    /// The tasks whose writes it sees, in the order that matters at joins.
+    /// Its dependencies. Their order decides merges at joins.
     #[getter]
     fn dependencies(&self) -> Vec<String> {
         self.definition.dependencies.iter().map(ToString::to_string).collect()
     }
 
-    /// The ids of the tasks that its dependencies and its rule name.
+    /// The ids of the tasks in its dependencies and its rule.
     fn named(&self) -> Vec<String> {
         let mut named = self.dependencies();
         if let TriggerRule::When(condition) = &self.definition.rule {
-            // Only looks: what the copy is renamed to is dropped.
+            // Only collects the names: the renamed copy is dropped.
             let seen = RefCell::new(&mut named);
             rename(&mut condition.clone(), &|task| {
                 seen.borrow_mut().push(task.to_string());
@@ -163,7 +163,7 @@ impl TaskSpec {
         named
     }
 
-    /// The same task, with other ids for the tasks that its dependencies and its rule name.
+    /// Returns the task with the ids in its dependencies and its rule renamed.
     fn renamed(&self, py: Python<'_>, names: HashMap<String, String>) -> Self {
         let name = |task: &TaskId| names.get(&**task).map_or_else(|| task.clone(), |name| name.as_str().into());
         let mut definition = self.definition.clone();
@@ -192,10 +192,10 @@ impl TaskSpec {
     }
 }
 
-/// A rule by its name, or a condition tree.
-fn rule_of(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
+/// Parses a rule: a name or a condition tree.
+fn parse_rule(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
     let Ok(name) = rule.cast::<PyString>() else {
-        return Ok(TriggerRule::When(condition_of(rule)?));
+        return Ok(TriggerRule::When(parse_condition(rule)?));
     };
     let name = name.to_str()?;
     TriggerRule::named(name).ok_or_else(|| {
@@ -207,7 +207,7 @@ fn rule_of(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
 }
 
 impl TaskSpec {
-    /// The task with a body that does nothing, to have its definition checked.
+    /// The task with a body that does nothing, for checking its definition.
     pub fn unbound(&self) -> Task {
         self.with_body(TaskBody::Detached(Arc::new(|_| {})))
     }
@@ -217,23 +217,23 @@ impl TaskSpec {
         Task { definition: self.definition.clone(), body, observer: None }
     }
 
-    /// Whether its attempts run on the thread that takes them.
+    /// Whether its attempts run on the thread that takes them from the inbox.
     pub fn has_thread(&self) -> bool {
         !self.is_async && !self.in_process
     }
 
-    /// Whether a thread that takes an attempt is expected back soon.
+    /// Whether a thread that takes an attempt will be back soon.
     pub fn is_short(&self) -> bool {
         // A coroutine is only handed to the event loop.
         self.is_async || self.is_short.load(Ordering::Relaxed)
     }
 
-    /// Says whether the next attempt is expected to be short.
+    /// Sets whether the next attempt is expected to be short.
     pub fn expect_short(&self, is_short: bool) {
         self.is_short.store(is_short && self.has_thread(), Ordering::Relaxed);
     }
 
-    /// What is called when an attempt has ended.
+    /// Its callbacks.
     pub fn callbacks(&self) -> &Callbacks {
         &self.callbacks
     }

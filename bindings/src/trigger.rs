@@ -1,4 +1,4 @@
-//! A function that is polled: what the log will know of it, and how it is called.
+//! Triggers of the Python API: a definition for the log, and a Python function to poll.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use crate::context::Context;
 use crate::failure::task_error;
 
-/// A trigger as it was decorated. It alone has the function, as a [`TaskSpec`](crate::task::TaskSpec) has its own.
+/// A decorated trigger. Only this object holds the function, as with [`TaskSpec`](crate::task::TaskSpec).
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct TriggerSpec {
     name: String,
@@ -51,7 +51,7 @@ impl TriggerSpec {
             None => Pace::Interval(Millis(interval_ms)),
         };
         let spec = Self { name, workflow, pace, allow_concurrent, function, is_async };
-        // So that what is wrong is said where it is decorated.
+        // Checks the definition now, so that errors are raised at the decorator.
         spec.with_body(TriggerBody::Detached(Arc::new(drop)))?;
         Ok(spec)
     }
@@ -77,7 +77,7 @@ impl TriggerSpec {
     }
 }
 
-/// One poll of a trigger, to be run by a thread of Python's.
+/// One poll of a trigger, run by a Python thread.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Poll {
     trigger: Py<TriggerSpec>,
@@ -85,7 +85,7 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// A poll that the engine asks for.
+    /// Creates a poll that the engine requested.
     pub fn new(trigger: Py<TriggerSpec>, running: RunningPoll) -> Self {
         Self { trigger, running: Mutex::new(Some(running)) }
     }
@@ -124,12 +124,12 @@ impl Poll {
         matches!(self.trigger.get().pace, Pace::Cron { .. })
     }
 
-    /// Ends the poll: there is nothing to do.
+    /// Ends the poll without starting an execution.
     fn skip(&self) {
         self.finish(Ok(Polled::Skip));
     }
 
-    /// Ends the poll: the workflow is to be started, with this context.
+    /// Ends the poll, and starts the workflow with this context.
     fn fire(&self, py: Python<'_>, context: &Context) -> PyResult<()> {
         self.finish(Ok(Polled::Fire(context.input(py)?)));
         Ok(())

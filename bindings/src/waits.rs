@@ -1,4 +1,4 @@
-//! Waits for executions without a limit, which the engine counts.
+//! Waits for executions without a timeout, registered with the engine to detect deadlocks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,7 @@ use crate::exit::without_gil;
 use crate::inbox::CallOnDrop;
 use crate::{errors, outcome};
 
-/// The wait of a thread.
+/// A wait on a thread.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct ThreadWait(pub PendingWait);
 
@@ -30,7 +30,7 @@ impl ThreadWait {
     }
 }
 
-/// A number for a wait that begins after this.
+/// Returns a number for a wait that begins after this.
 #[pyfunction]
 pub fn wait_ticket() -> WaitTicket {
     cloacina_engine::runtime::engine::wait_ticket()
@@ -39,7 +39,7 @@ pub fn wait_ticket() -> WaitTicket {
 /// Why a wait was refused.
 type Refused = Arc<Mutex<Option<WaitError>>>;
 
-/// The wait of a coroutine, which waits in its own way.
+/// A wait in a coroutine, which awaits the end itself.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct CoroutineWait {
     ticket: WaitTicket,
@@ -48,7 +48,7 @@ pub struct CoroutineWait {
 }
 
 impl CoroutineWait {
-    /// Notes the reason, and lets the call go.
+    /// Returns a callback that records the reason and queues `call`.
     pub fn refuse(refused: &Refused, call: CallOnDrop) -> impl FnOnce(WaitError) + Send + use<> {
         let refused = refused.clone();
         move |why| {
@@ -85,29 +85,29 @@ impl CoroutineWait {
     }
 }
 
-/// What an attempt does.
-pub struct Doing(AttemptActivity);
+/// What an attempt is doing, as an argument from Python.
+pub struct ActivityArg(AttemptActivity);
 
-impl From<Doing> for AttemptActivity {
-    fn from(doing: Doing) -> Self {
-        doing.0
+impl From<ActivityArg> for AttemptActivity {
+    fn from(activity: ActivityArg) -> Self {
+        activity.0
     }
 }
 
-impl<'py> FromPyObject<'_, 'py> for Doing {
+impl<'py> FromPyObject<'_, 'py> for ActivityArg {
     type Error = PyErr;
 
     fn extract(what: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         match what.extract::<String>().as_deref() {
             Ok("lock") => Ok(Self(AttemptActivity::WaitsForLock)),
             Ok("unmoved") => Ok(Self(AttemptActivity::Unmoved)),
-            Ok(other) => Err(PyValueError::new_err(format!("no attempt does '{other}'"))),
+            Ok(other) => Err(PyValueError::new_err(format!("unknown attempt activity '{other}'"))),
             Err(_) => Ok(Self(AttemptActivity::WaitsFor(what.extract()?))),
         }
     }
 }
 
-/// What a mutex guards, also after a panic.
+/// Locks a mutex and ignores poisoning.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

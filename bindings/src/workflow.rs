@@ -1,4 +1,4 @@
-//! A checked workflow, and what can be asked of its graph.
+//! A checked workflow and its graph.
 
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::runtime::workflow::Workflow;
@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::errors;
-use crate::inbox::Outlet;
+use crate::inbox::InboxSender;
 use crate::task::TaskSpec;
 
 /// A workflow whose definition was checked.
@@ -18,8 +18,8 @@ pub struct NativeWorkflow {
 }
 
 impl NativeWorkflow {
-    /// The same, with bodies that leave attempts in an inbox.
-    pub fn bound(&self, py: Python<'_>, inbox: &Outlet) -> PyResult<Workflow> {
+    /// Returns the workflow with bodies that queue attempts in an inbox.
+    pub fn bound(&self, py: Python<'_>, inbox: &InboxSender) -> PyResult<Workflow> {
         let tasks = self.specs.iter().map(|spec| inbox.task(spec.clone_ref(py)));
         Workflow::new(self.checked.name().clone(), tasks).map_err(|invalid| errors::invalid(py, &invalid))
     }
@@ -83,14 +83,14 @@ impl NativeWorkflow {
         Ok(self.checked.graph().independent(self.find(one)?, self.find(other)?))
     }
 
-    /// What each task waits for: (task, [tasks]).
+    /// The upstream tasks of each task: (task, [tasks]).
     fn edges(&self) -> Vec<(String, Vec<String>)> {
         let graph = self.checked.graph();
         graph.tasks().map(|task| (graph.name(task).to_string(), self.names(graph.upstream(task)))).collect()
     }
 }
 
-/// The name that is nearest to `wanted`, if one is near enough to be meant.
+/// Returns the name most similar to `wanted`, if one is similar enough.
 #[pyfunction]
 pub fn nearest(wanted: &str, names: Vec<String>) -> Option<String> {
     cloacina_engine::core::graph::nearest(wanted, names.iter().map(String::as_str)).map(str::to_owned)

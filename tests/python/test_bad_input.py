@@ -325,7 +325,7 @@ def test_a_deep_condition_is_refused_with_a_hint_to_make_it_wide() -> None:
         ),
         ("@daily", "utc", "did you mean 'UTC'"),
         ("@daily", "europe/berlin", "did you mean 'Europe/Berlin'"),
-        ("@daily", "GMT+2", r"did you mean 'Etc/GMT-2'\?; .* the sign is turned round"),
+        ("@daily", "GMT+2", r"did you mean 'Etc/GMT-2'\?; .* the sign is inverted"),
         ("@daily", "UTC-05:00", r"did you mean 'Etc/GMT\+5'"),
     ],
 )

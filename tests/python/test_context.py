@@ -63,7 +63,7 @@ def test_a_read_value_is_a_copy(context: cloaca.Context) -> None:
 
 def test_insert_takes_a_new_key_only(context: cloaca.Context) -> None:
     context.insert("c", 1)
-    with pytest.raises(ValueError, match="'none' is there already"):
+    with pytest.raises(ValueError, match="'none' already exists"):
         context.insert("none", 1)
     assert context["none"] is None
 

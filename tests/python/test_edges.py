@@ -58,7 +58,7 @@ def test_an_id_of_another_workflow_is_not_attached_to(runner: cloaca.DefaultRunn
         waiting(name)[1].set()
     execution_id = str(uuid.uuid4())
     runner.execute("mine", execution_id=execution_id, timeout=LIMIT)
-    with pytest.raises(cloaca.Error, match=r"is one of workflow 'mine', not of 'yours'") as caught:
+    with pytest.raises(cloaca.Error, match=r"belongs to workflow 'mine', not 'yours'") as caught:
         runner.execute("yours", execution_id=execution_id)
     assert (caught.value.execution_id, caught.value.workflow) == (execution_id, "mine")
 
@@ -71,12 +71,12 @@ def test_an_action_in_the_wrong_state_is_refused_in_plain_words(runner: cloaca.D
     with pytest.raises(cloaca.Error, match="it is not paused"):
         execution.resume()
     execution.pause()
-    with pytest.raises(cloaca.Error, match="it is paused already"):
+    with pytest.raises(cloaca.Error, match="it is already paused"):
         execution.pause()
     with pytest.raises(cloaca.Error, match="it is paused, not blocked"):
         runner.resume(execution.id)
     execution.resume()
-    with pytest.raises(cloaca.Error, match="it runs already"):
+    with pytest.raises(cloaca.Error, match="it is already running"):
         runner.resume(execution.id)
     door.set()
 

@@ -148,7 +148,7 @@ def test_the_progress_of_an_execution_is_logged_at_lower_levels(
     assert logged == [
         ("INFO", f"execution {result.execution_id} of workflow 'plain' started"),
         ("DEBUG", "task 'once' started, attempt 1"),
-        ("INFO", "task 'once' of workflow 'plain' failed in attempt 1 and is tried again: ValueError: not yet"),
+        ("INFO", "task 'once' of workflow 'plain' failed in attempt 1 and will be retried: ValueError: not yet"),
         ("DEBUG", "task 'once' started, attempt 2"),
         ("DEBUG", "task 'once' completed, attempt 2"),
         ("INFO", f"execution {result.execution_id} of workflow 'plain' completed"),

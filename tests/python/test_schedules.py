@@ -112,7 +112,7 @@ def test_two_schedules_of_one_workflow_differ_by_name_and_input(tmp_path: Path) 
         shown = {it["name"]: (it["context"], it["is_registered"]) for it in runner.list_cron_schedules()[1:]}
         assert shown == {"from a": ({"source": "s3://a"}, True), None: ({"source": "s3://b"}, True)}
         assert runner.get_cron_schedule(unknown)["is_registered"] is False
-        with pytest.raises(ValueError, match="a schedule's name has 1 to"):
+        with pytest.raises(ValueError, match="a schedule's name must have 1 to"):
             runner.register_cron_workflow("report", "@daily", "UTC", name="")
     listing = subprocess.run(
         [Path(sys.executable).with_name("replay"), "--log", log, first], capture_output=True, text=True, check=True

@@ -135,7 +135,7 @@ def test_ids_must_match_the_inputs(runner: cloaca.DefaultRunner) -> None:
         runner.submit_many("doubles", [{}, {}], execution_ids=[None])
     with pytest.raises(ValueError, match="'here' is not an execution id"):
         runner.submit_many("doubles", [{}, {}], execution_ids=[None, "here"])
-    with pytest.raises(cloaca.Error, match=f"execution {taken.id} is one of workflow 'others'"):
+    with pytest.raises(cloaca.Error, match=f"execution {taken.id} belongs to workflow 'others'"):
         runner.submit_many("doubles", [{"number": 1}, {"number": 2}], execution_ids=[None, taken.id])
     assert [info.id for info in runner.list_executions()] == [taken.id]
 

@@ -123,7 +123,7 @@ def test_a_generator_is_no_task() -> None:
         ({"trigger_rule": "all_sucess"}, ValueError, "none_failed, all_success, all_done, all_failed"),
         ({"trigger_rule": cloaca.always()}, TypeError, "trigger_rules takes a condition tree"),
         ({"trigger_rule": "always", "trigger_rules": cloaca.always()}, ValueError, "not both"),
-        ({"trigger_rules": "always"}, TypeError, "a condition is made by"),
+        ({"trigger_rules": "always"}, TypeError, "a condition must be made by"),
         ({"timeout_seconds": 0}, ValueError, "timeout_seconds must be greater than 0"),
         ({"timeout_seconds": "1"}, TypeError, "timeout_seconds must be a number"),
         ({"id": ""}, ValueError, "a task id cannot be empty"),

@@ -280,7 +280,7 @@ def test_errors_of_a_trigger_are_logged_and_polling_continues(
     assert len(polling.get_trigger_execution_history("inbox")) == 1
     lines = [record.message for record in caplog.records]
     for says in (
-        "trigger 'inbox' failed: ValueError: no inbox; it is polled again",
+        "trigger 'inbox' failed: ValueError: no inbox; it will be polled again",
         "trigger 'inbox' failed: SystemExit: 3",
         "trigger 'inbox' returned a value of type NoneType; a trigger returns TriggerResult.fire(...)",
         "returned a value of type str",

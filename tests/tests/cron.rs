@@ -114,7 +114,7 @@ fn an_invalid_expression_or_zone_is_refused_with_the_reason() {
 fn an_empty_list_is_refused() {
     for wrong in ["0 , * 2  * *", ", * * * *", "* ,, * * *"] {
         let error = CronExpression::parse(wrong, "UTC").unwrap_err().to_string();
-        assert!(error.contains("is a list of nothing"), "{error}");
+        assert!(error.contains("is an empty list"), "{error}");
     }
 }
 

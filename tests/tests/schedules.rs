@@ -269,7 +269,7 @@ fn an_id_that_belongs_to_something_else_is_refused_with_the_reason() {
     let engine = world.open();
     let schedule = engine.create_schedule(hourly(Catchup::Skip)).unwrap();
     for (id, whose) in [(ExecutionId([0; 16]), "the log itself"), (ExecutionId(schedule.0), "a schedule")] {
-        let refused = format!("{id} is the id of {whose}, not of an execution; take another id");
+        let refused = format!("{id} is the id of {whose}, not of an execution; use another id");
         assert_eq!(engine.start(call_as("etl", id)).unwrap_err().to_string(), refused);
         assert_eq!(engine.outcome(id).unwrap_err().to_string(), refused);
         assert_eq!(engine.wait(id, None).unwrap_err().to_string(), refused);
@@ -376,7 +376,7 @@ fn bad_input_creates_no_schedule() {
     assert!(bad(|new| new.expression = "* *".into()).starts_with("invalid cron expression '* *'"));
     assert!(bad(|new| new.timezone = "Mars".into()).starts_with("unknown time zone 'Mars'"));
     assert_eq!(bad(|new| new.expression = "0 0 30 2 *".into()), "'0 0 30 2 *' in UTC never fires");
-    assert_eq!(bad(|new| new.workflow = "".into()), "a workflow's name has 1 to 500 bytes");
+    assert_eq!(bad(|new| new.workflow = "".into()), "a workflow's name must have 1 to 500 bytes");
     assert!(bad(|new| new.input = vec![input("text", json!("much too long"))]).contains("max_value_bytes (10)"));
     assert_eq!(engine.schedules().unwrap(), []);
     engine.shutdown(Duration::ZERO).unwrap();

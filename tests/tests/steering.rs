@@ -43,7 +43,7 @@ fn pausing_twice_is_refused() {
     let execution = start(&engine, "one");
     engine.pause(execution, None).unwrap();
     let refused = engine.pause(execution, None).unwrap_err();
-    assert!(matches!(&refused, EngineError::Rejected { why, .. } if why == "it is paused already"), "{refused}");
+    assert!(matches!(&refused, EngineError::Rejected { why, .. } if why == "it is already paused"), "{refused}");
     let refused = engine.resume(execution).unwrap_err();
     assert!(matches!(&refused, EngineError::Rejected { why, .. } if why.contains("not blocked")), "{refused}");
     engine.unpause(execution).unwrap();

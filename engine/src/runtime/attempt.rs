@@ -1,10 +1,10 @@
-//! Which attempt, and the news that it counts no more.
+//! The identity of an attempt, its activity, and the error after its end.
 
 use std::sync::Arc;
 
 use crate::core::event::{Attempt as AttemptNumber, ExecutionId, TaskId};
 
-/// Which attempt runs.
+/// Identifies an attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptInfo {
     /// The execution.
@@ -17,15 +17,15 @@ pub struct AttemptInfo {
     pub attempt: AttemptNumber,
 }
 
-/// An attempt: its execution, its task, and its number from 1.
+/// Identifies an attempt: execution, task, and number from 1.
 pub(crate) type AttemptKey = (ExecutionId, TaskId, AttemptNumber);
 
-/// An attempt that counts no more: it has ended, timed out, its execution was cancelled, or its engine was shut down.
-/// Whatever it does from now on is ignored; it should end.
+/// The attempt is over: it has ended or timed out, its execution was cancelled, or its engine was shut down. Its result
+/// is ignored; its function should return.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "attempt {attempt} at task '{task}' of execution {execution} counts no more: it has ended, timed out, its \
-     execution was cancelled, or its engine was shut down"
+    "attempt {attempt} of task '{task}' in execution {execution} is over: it has ended or timed out, its execution was \
+     cancelled, or its engine was shut down"
 )]
 pub struct AttemptOver {
     /// The execution.
@@ -36,20 +36,20 @@ pub struct AttemptOver {
     pub attempt: u32,
 }
 
-/// Takes a slot that an attempt asked for, or the news that it needs none any more. Called once, on one of the engine's
-/// threads: hand over, do not work. Dropped uncalled, the engine is gone.
+/// Called once, when an attempt gets the slot it requested or is over. Runs on one of the engine's threads and must not
+/// block. Dropped without a call if the engine is gone.
 pub type SlotWaiter = Box<dyn FnOnce(Result<(), AttemptOver>) + Send>;
 
 /// The number of a wait for an execution. Later waits have greater ones.
 pub type WaitTicket = u64;
 
-/// What the thread or coroutine of a running attempt does.
+/// What the thread or coroutine of a running attempt is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptActivity {
-    /// It goes on only after one of these waits has ended.
+    /// It waits for one of these waits to end.
     WaitsFor(Vec<WaitTicket>),
-    /// It waits without a limit for a lock, an event or a queue. Who wakes it is not known.
+    /// It waits without a timeout for a lock, an event or a queue; who will wake it is unknown.
     WaitsForLock,
-    /// It has been in the same place since the first time it was looked at. It may compute, sleep, read or wait.
+    /// It has been at the same place in its code since the first check. It may compute, sleep, read or wait.
     Unmoved,
 }

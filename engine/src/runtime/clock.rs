@@ -1,4 +1,4 @@
-//! The clock of the shell: the wall clock, made monotone; or a virtual one, which a test moves.
+//! The engine's clock: the wall clock, made monotonic, or a virtual one that tests advance.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,21 +10,21 @@ use cloacina_store::record::Timestamp as LogTime;
 use super::lock::lock;
 use crate::core::time::Timestamp;
 
-/// Where an engine gets the time from.
+/// The source of an engine's time.
 #[derive(Clone, Debug, Default)]
 pub enum TimeSource {
-    /// The clock on the wall.
+    /// The system's wall clock.
     #[default]
     Wall,
-    /// A clock that stands still until it is moved.
+    /// A clock that only tests advance.
     Virtual(VirtualClock),
 }
 
-/// A clock that stands still until [`VirtualClock::advance`] moves it: for tests of what takes time.
+/// A clock for tests: only [`VirtualClock::advance`] moves it.
 ///
-/// Several engines can share one. It begins no earlier than the end of the logs that they open (a new log begins with it, see
-/// [`VirtualClock::for_log`]), and only the engine's own
-/// waits go by it: a task that sleeps does so by the clock on the wall.
+/// Several engines can share one. It begins no earlier than the last events of the logs that they open; a new log can
+/// use it too, see [`VirtualClock::for_log`]. Only the engine's own waits follow it: a task that sleeps does so in real
+/// time.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -59,9 +59,9 @@ pub struct VirtualClock(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// Microseconds since 1970; 0 until an engine or a test says what time it is.
+    /// Microseconds since 1970; 0 until an engine or a test sets it.
     now: AtomicI64,
-    /// Held while it moves: one move after the other.
+    /// Held while it advances, so that calls are serialized.
     moving: Mutex<()>,
     followers: Mutex<Vec<Arc<dyn Follower>>>,
 }
@@ -72,20 +72,20 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// An engine that goes by a virtual clock.
+/// An engine that follows a virtual clock.
 pub(crate) trait Follower: Send + Sync {
-    /// Does what is due by now and waits until nothing moves any more. `None` if it is gone.
+    /// Fires the timers that are due, and waits until the engine is idle. `None` if it is gone.
     fn settle(&self) -> Option<Settled>;
 }
 
-/// What an engine says when nothing moves any more.
+/// An idle engine's reply.
 pub(crate) struct Settled {
     /// When its next timer is due.
     pub(crate) next: Option<Timestamp>,
 }
 
 impl VirtualClock {
-    /// A clock that begins at `start`; at the end of the first log that it is used on, if that lies later.
+    /// A clock that begins at `start`, or at the last event of the first log that it is used on, if that is later.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
         let clock = Self::default();
@@ -93,30 +93,30 @@ impl VirtualClock {
         clock
     }
 
-    /// What time it is.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp(self.0.now.load(Ordering::SeqCst))
     }
 
-    /// The clock for the events of the log itself, so that a log on the disk does not begin now.
+    /// The clock for the log's own events, so that a log on disk does not begin in real time.
     #[must_use]
     pub fn for_log(&self) -> LogClock {
         let clock = self.clone();
         LogClock::new(move || match clock.now() {
-            // Nobody has said yet what time it is.
+            // Not set yet.
             Timestamp(0) => LogTime(wall()),
             Timestamp(now) => LogTime(now),
         })
     }
 
-    /// Moves the clock, from one due timer to the next, and lets each fire at its own time. At each stop it waits until
-    /// what was due is done: decided, durable, and the attempts that it started have ended. So what happens does not depend
-    /// on how fast the machine is.
+    /// Advances the clock from one due timer to the next, so that each fires at its own time. At each stop it waits
+    /// until the engine is idle: events are durable, and the attempts they started have ended. So the result does not
+    /// depend on how fast the machine is.
     ///
-    /// An attempt that waits for something else than the engine would hold that up for ever. So an engine waits for each
-    /// attempt only once, for at most [`PATIENCE`] of real time, and then moves on without it: that is how a timeout is
-    /// tested. Called from within a task, it waits that long for the task itself.
+    /// An attempt that waits for something outside the engine would block this for ever. So an engine waits for each
+    /// attempt only once, up to [`PATIENCE`] of real time, and then continues without it; that allows testing of
+    /// timeouts. Called from within a task, it waits that long for the task itself.
     pub fn advance(&self, span: Duration) {
         let _one_at_a_time = lock(&self.0.moving);
         let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
@@ -129,7 +129,7 @@ impl VirtualClock {
         self.raise(target);
     }
 
-    /// Lets every engine do what is due, until nothing moves; when the next timer is due.
+    /// Waits until every engine is idle. Returns when the next timer is due.
     fn settle(&self) -> Option<Timestamp> {
         let followers = lock(&self.0.followers).clone();
         let mut next = None;
@@ -142,7 +142,7 @@ impl VirtualClock {
         next
     }
 
-    /// Lets an engine go by the clock.
+    /// Adds an engine that follows the clock.
     pub(crate) fn follow(&self, follower: Arc<dyn Follower>) {
         lock(&self.0.followers).push(follower);
     }
@@ -155,12 +155,11 @@ impl VirtualClock {
 /// How long an engine under a virtual clock waits for an attempt to end before the clock moves on.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A timer is never waited for in one piece for longer than this. So what was due while the machine slept, or is due since
-/// its clock was set forward, happens at most so much later; and an engine that waits for the next day wakes up once a
-/// minute. One that waits for no timer sleeps.
+/// Longest single wait for a timer. So a timer that became due while the machine slept, or because its clock was set
+/// forward, is late by this much at most. An engine without timers does not wake up.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Tells an engine the time. Never goes back.
+/// The clock of an engine. Never goes back.
 #[derive(Debug)]
 pub(crate) enum Clock {
     Wall(WallClock),
@@ -179,7 +178,7 @@ impl Clock {
         }
     }
 
-    /// What time it is.
+    /// The current time of the log.
     pub(crate) fn now(&self) -> Timestamp {
         match self {
             Self::Wall(clock) => clock.now(),
@@ -187,7 +186,7 @@ impl Clock {
         }
     }
 
-    /// What time it is by the clock on the wall, which can be set back: schedules go by it.
+    /// The current time of the wall clock, which can be set back. Schedules use it.
     pub(crate) fn wall(&self) -> Timestamp {
         match self {
             Self::Wall(clock) => Timestamp((clock.wall)()),
@@ -195,9 +194,9 @@ impl Clock {
         }
     }
 
-    /// Until when to wait for `due`, on the clock that waits go by: that stands still while the machine sleeps, and knows
-    /// nothing of a wall clock that is set. So a wait that is longer than [`LONGEST_WAIT`] ends before `due`, to look at
-    /// the wall clock again. `None` if waiting brings it no nearer.
+    /// Converts `due` to the steady clock, for a wait. That clock stops while the machine sleeps and ignores changes of
+    /// the wall clock, so a wait ends after [`LONGEST_WAIT`] at most, to check the wall clock again. `None` for a
+    /// virtual clock.
     pub(crate) fn instant(&self, due: Timestamp) -> Option<Instant> {
         match self {
             Self::Wall(clock) => {
@@ -209,32 +208,32 @@ impl Clock {
     }
 }
 
-/// The time of the log: the wall clock, which may be set back, made monotone.
+/// The time of the log: the wall clock, made monotonic.
 ///
-/// It never goes back, not even behind the end of the log that it begins with. Where it is ahead of the wall clock, because that
-/// was set back or was wrong when the log was written, it goes at half the pace until the wall clock has caught up. So what an
-/// hour's mistake has brought is gone after two hours, and meanwhile every wait for a retry or a timeout still ends, after twice
-/// as long. Schedules do not go by it: see [`Clock::wall`].
+/// It never goes back, not even behind the last event of the log. While it is ahead of the wall clock, because that was
+/// set back or was wrong when the log was written, it runs at half speed until the wall clock has caught up: an error
+/// of one hour is gone after two. Meanwhile waits for retries and timeouts take up to twice as long, but end. Schedules
+/// do not use it: see [`Clock::wall`].
 #[derive(Debug)]
 pub(crate) struct WallClock {
-    /// What was told last, and when that was by the steady clock.
-    told: Mutex<(Instant, i64)>,
-    /// Reads the clock on the wall.
+    /// The last time returned, and when that was by the steady clock.
+    last: Mutex<(Instant, i64)>,
+    /// Reads the wall clock.
     wall: fn() -> i64,
 }
 
-/// How far the end of a log may lie ahead of the clock without a warning: clocks of machines differ by less.
+/// How far the last event of a log may be ahead of the clock without a warning. Clocks of machines differ by less.
 pub const MOST_AHEAD: Duration = Duration::from_secs(60);
 
-/// Warns if the end of a log lies ahead of the wall clock.
+/// Warns if the last event of a log is ahead of the wall clock.
 pub(crate) fn warn_if_ahead(log: &str, end: Timestamp) {
     let ahead = Duration::from_micros(end.micros_since(Timestamp(wall())));
     if ahead > MOST_AHEAD {
         tracing::warn!(
             log,
             seconds = ahead.as_secs(),
-            "the last event of the log {log} lies {} s ahead of this machine's clock: a clock is wrong, or was. New events go on \
-             from there at half the pace until the clock has caught up; schedules go by the clock. Check the clock",
+            "the last event of log {log} is {} s ahead of this machine's clock, so one of the clocks is or was wrong. Check \
+             the clock. Until it has caught up, the times of new events advance at half speed; schedules follow the clock",
             ahead.as_secs()
         );
     }
@@ -243,17 +242,17 @@ pub(crate) fn warn_if_ahead(log: &str, end: Timestamp) {
 impl WallClock {
     fn from(floor: Timestamp, wall: fn() -> i64) -> Self {
         let begin = wall().max(floor.0);
-        Self { told: Mutex::new((Instant::now(), begin)), wall }
+        Self { last: Mutex::new((Instant::now(), begin)), wall }
     }
 
     fn now(&self) -> Timestamp {
-        let mut told = lock(&self.told);
+        let mut last = lock(&self.last);
         let steady = Instant::now();
-        let passed = i64::try_from(steady.saturating_duration_since(told.0).as_micros()).unwrap_or(i64::MAX);
-        let now = (self.wall)().max(told.1.saturating_add(passed / 2));
-        // Halves of what is too short to be told are not lost.
-        if now > told.1 {
-            *told = (steady, now);
+        let passed = i64::try_from(steady.saturating_duration_since(last.0).as_micros()).unwrap_or(i64::MAX);
+        let now = (self.wall)().max(last.1.saturating_add(passed / 2));
+        // Only update on a change, so that half microseconds add up.
+        if now > last.1 {
+            *last = (steady, now);
         }
         Timestamp(now)
     }
@@ -270,8 +269,8 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000;
 
-    /// A schedule's next time was waited for in one piece, on a clock that stands still while the machine sleeps: after a
-    /// night's sleep, what was due at six came hours late.
+    /// Regression: a single long wait on the steady clock, which stops while the machine sleeps, made a schedule hours
+    /// late.
     #[test]
     fn what_was_due_while_the_machine_slept_is_noticed_within_a_minute() {
         static WALL: AtomicI64 = AtomicI64::new(HOUR);
@@ -293,7 +292,7 @@ mod tests {
         assert!(clock.now() >= before);
     }
 
-    /// The clock was wrong by hours once: from then on, every event of the log stayed ahead by as much, for ever.
+    /// Regression: after the clock had once been wrong, all later events of the log stayed ahead by as much.
     #[test]
     fn a_log_that_is_ahead_is_caught_up_with_and_its_time_does_not_stand_still() {
         static WALL: AtomicI64 = AtomicI64::new(HOUR);

@@ -1,4 +1,4 @@
-//! Promises: what will be known once, and those who wait for it.
+//! Promises: values that are set once, with waiters for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,18 +10,18 @@ use super::lock::lock;
 use super::outcome::Outcome;
 use crate::core::event::ExecutionId;
 
-/// Takes the end of an execution; called once.
+/// Called once with the end of an execution.
 pub type Waiter = Box<dyn FnOnce(Result<Arc<Outcome>, WaitError>) + Send>;
 
 /// The end of an execution.
 pub(crate) type Completion = Promise<Result<Arc<Outcome>, WaitError>>;
 
-/// The ends of the executions that are live: who waits for one need not ask the scheduler.
+/// The completions of live executions, shared so that waiters need not ask the scheduler.
 #[derive(Clone, Default)]
 pub(crate) struct Completions(Arc<Mutex<HashMap<ExecutionId, Arc<Completion>>>>);
 
 impl Completions {
-    /// The end of an execution, if it is live.
+    /// The completion of an execution, if it is live.
     pub(crate) fn find(&self, execution: ExecutionId) -> Option<Arc<Completion>> {
         lock(&self.0).get(&execution).cloned()
     }
@@ -35,95 +35,95 @@ impl Completions {
     }
 }
 
-/// The scheduler's hold on the ends: when it goes, nothing is live any more.
+/// The scheduler's handle to the completions. Clears them when it is dropped: nothing is live then.
 pub(crate) struct PublishedCompletions(pub(crate) Completions);
 
 impl Drop for PublishedCompletions {
     fn drop(&mut self) {
-        // Outside of the lock: whoever waits for one that never comes is told when it is dropped.
+        // Dropped outside the lock: dropping a completion runs its waiters.
         let left = std::mem::take(&mut *lock(&self.0.0));
         drop(left);
     }
 }
 
-/// That everything which was decided up to some moment is durable, or the reason why it never will be.
+/// Whether all events up to some point are durable, or the reason why they never will be.
 pub(crate) type Durable = Result<(), AppendError>;
 
-/// An answer that waits for what it tells to be durable.
+/// An answer that is sent once its events are durable.
 pub(crate) type Answer = Box<dyn FnOnce(Durable) + Send>;
 
-/// What will be known once, and those who wait for it.
+/// A value that is set once, with waiters for it.
 pub(crate) struct Promise<T> {
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    kept: Option<T>,
-    /// What is known, while somebody holds it back.
-    held_back: Option<T>,
+    value: Option<T>,
+    /// The value while a hold delays it.
+    delayed: Option<T>,
     holds: usize,
     waiters: Vec<Box<dyn FnOnce(T) + Send>>,
 }
 
 impl<T> Default for Promise<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { kept: None, held_back: None, holds: 0, waiters: Vec::new() }) }
+        Self { state: Mutex::new(State { value: None, delayed: None, holds: 0, waiters: Vec::new() }) }
     }
 }
 
 impl<T: Clone> Promise<T> {
-    /// Calls `waiter` when it is known: now, if it is.
+    /// Calls `waiter` with the value, immediately if it is set.
     pub(crate) fn wait(&self, waiter: Box<dyn FnOnce(T) + Send>) {
         let mut state = lock(&self.state);
-        match state.kept.clone() {
+        match state.value.clone() {
             None => state.waiters.push(waiter),
-            Some(kept) => {
+            Some(value) => {
                 drop(state);
-                waiter(kept);
+                waiter(value);
             }
         }
     }
 
-    /// Whether it is known.
-    pub(crate) fn is_kept(&self) -> bool {
-        lock(&self.state).kept.is_some()
+    /// Whether the value is set.
+    pub(crate) fn is_complete(&self) -> bool {
+        lock(&self.state).value.is_some()
     }
 
-    /// Holds what is answered back: those who wait hear of it after the hold is dropped.
+    /// Delays [`Promise::answer`] until the hold is dropped.
     pub(crate) fn hold(self: &Arc<Self>) -> Hold<T> {
         lock(&self.state).holds += 1;
         Hold(self.clone())
     }
 
-    /// Says what it is, once nobody holds it back.
+    /// Sets the value once no hold exists.
     pub(crate) fn answer(&self, known: T) {
         let mut state = lock(&self.state);
         if state.holds > 0 {
-            state.held_back = Some(known);
+            state.delayed = Some(known);
         } else {
             drop(state);
             self.complete(known);
         }
     }
 
-    /// Says what it is, at once. Only the first word counts.
+    /// Sets the value immediately, if it is not set yet.
     pub(crate) fn complete(&self, known: T) {
         let mut state = lock(&self.state);
         let waiters = std::mem::take(&mut state.waiters);
-        let kept = state.kept.get_or_insert(known).clone();
+        let value = state.value.get_or_insert(known).clone();
         drop(state);
-        waiters.into_iter().for_each(|waiter| waiter(kept.clone()));
+        waiters.into_iter().for_each(|waiter| waiter(value.clone()));
     }
 }
 
-/// Holds an answer back until it is dropped.
+/// Delays an answer until it is dropped.
 pub(crate) struct Hold<T: Clone>(Arc<Promise<T>>);
 
 impl<T: Clone> Drop for Hold<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
         state.holds -= 1;
-        let known = if state.holds == 0 { state.held_back.take() } else { None };
+        let known = if state.holds == 0 { state.delayed.take() } else { None };
         drop(state);
         if let Some(known) = known {
             self.0.complete(known);

@@ -1,4 +1,4 @@
-//! How an engine runs, and what it is asked to execute.
+//! Configuration of an engine, and requests to start executions.
 
 use std::sync::Arc;
 
@@ -7,30 +7,30 @@ use crate::core::event::{Cause, Environment, ExecutionId, Key};
 use crate::core::json::Json;
 use crate::core::time::Millis;
 
-/// How an engine runs.
+/// Configuration of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// How many attempts run at once.
+    /// Maximum number of attempts that run at once.
     pub max_concurrent_tasks: usize,
-    /// How long an attempt may run whose task does not say.
+    /// Default timeout of an attempt, for tasks without their own.
     pub task_timeout: Option<Millis>,
-    /// How long an execution may run.
+    /// Timeout of an execution.
     pub workflow_timeout: Option<Millis>,
     /// Whether an undeclared read is an error.
     pub strict_context: bool,
-    /// How often an attempt at a task may die with its process.
+    /// How many attempts of a task may die with their process before the task fails.
     pub max_recoveries: u32,
-    /// No context value may be longer, in bytes of JSON.
+    /// Maximum size of a context value, in bytes of JSON.
     pub max_value_bytes: usize,
     /// Whether unfinished executions are resumed.
     pub recover: bool,
     /// Whether schedules fire.
     pub cron: bool,
-    /// How many missed fires of a schedule are caught up with at most.
+    /// Maximum number of missed fires of a schedule that are caught up.
     pub max_catchup: u32,
-    /// The Python version, where Python runs the tasks; recorded in the log.
+    /// The Python version, if Python runs the tasks; recorded in the log.
     pub python: Option<Arc<str>>,
-    /// Where it gets the time from.
+    /// The source of time.
     pub time: TimeSource,
 }
 
@@ -53,7 +53,7 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
-    /// What an engine records of the process that it runs in.
+    /// The environment that the engine records about its process.
     pub(crate) fn environment(&self) -> Environment {
         Environment {
             engine: env!("CARGO_PKG_VERSION").into(),
@@ -64,14 +64,14 @@ impl EngineConfig {
     }
 }
 
-/// What is to be executed.
+/// A request to start an execution.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
     /// The workflow's name.
     pub workflow: Arc<str>,
     /// The input.
     pub input: Vec<(Key, Json)>,
-    /// The id; an execution that has it already is attached to. `None` makes a new one.
+    /// The id. Attaches if an execution with this id exists; `None` generates a new id.
     pub execution: Option<ExecutionId>,
     /// What caused it.
     pub cause: Cause,

@@ -1,4 +1,4 @@
-//! A log under which an engine dies at a moment that a test chooses, as if its process had been killed there.
+//! A log for tests that simulates a killed process at a chosen event.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -11,12 +11,10 @@ use super::ids::execution_of;
 use super::lock::lock;
 use crate::core::event::{ExecutionId, Seq};
 
-/// Wraps a log. Once a chosen event is durable, nothing that the engine decides reaches the log any more, and nobody hears
-/// of what was decided: the log is left as a process leaves it that is killed at that moment. Events that were decided
-/// together are in the log together, so those of the same batch are there, too.
+/// Wraps a log. Once a chosen event is durable, no further batch reaches the log, and none is acknowledged: the log is
+/// left as if the process had been killed at that moment. The other events of the same batch are in the log, too.
 ///
-/// The engine takes it for a log that has failed. Shut it down, open another on the same log, and see what the recovery
-/// makes of it.
+/// To the engine, the log has failed. Shut it down, open another engine on the inner log, and check the recovery.
 #[derive(Clone)]
 pub struct CrashingLog {
     inner: Arc<dyn EventLog>,
@@ -32,18 +30,18 @@ struct State {
 }
 
 impl CrashingLog {
-    /// A log that works as the other one does, until a crash is asked for.
+    /// Wraps a log. It behaves like `inner` until [`CrashingLog::crash_after`] takes effect.
     #[must_use]
     pub fn new(inner: Arc<dyn EventLog>) -> Self {
         Self { inner, shared: Arc::default() }
     }
 
-    /// From now on, the first execution whose event `seq` is written takes the engine down.
+    /// Crashes the engine as soon as any execution writes its event `seq`.
     pub fn crash_after(&self, seq: Seq) {
         lock(&self.shared.0).armed = Some(seq);
     }
 
-    /// Where it crashed: the execution, and its last event in the log. Waits for that, but not longer than `time`.
+    /// Waits up to `time` for the crash. Returns the execution and its last event in the log.
     #[must_use]
     pub fn crashed(&self, time: Duration) -> Option<(ExecutionId, Seq)> {
         let waited = self.shared.1.wait_timeout_while(lock(&self.shared.0), time, |state| !state.done);
@@ -51,11 +49,11 @@ impl CrashingLog {
         state.crashed.filter(|_| state.done)
     }
 
-    /// Whether this batch is the last one that reaches the log; `Err` if it comes too late for that.
-    fn takes(&self, batch: &Batch) -> Result<bool, AppendError> {
+    /// Whether this batch is the last one that reaches the log; `Err` for every batch after it.
+    fn is_last_batch(&self, batch: &Batch) -> Result<bool, AppendError> {
         let mut state = lock(&self.shared.0);
         if let Some((execution, seq)) = state.crashed {
-            return Err(gone(execution, seq));
+            return Err(crash_error(execution, seq));
         }
         let Some(armed) = state.armed else { return Ok(false) };
         let last = |frame: &cloacina_store::log::Frame| frame.expected_seq + frame.bodies.len() as u64;
@@ -70,13 +68,13 @@ impl CrashingLog {
     }
 }
 
-fn gone(execution: ExecutionId, seq: Seq) -> AppendError {
-    AppendError::Failed(format!("a test had the engine crash after event {seq} of execution {execution}"))
+fn crash_error(execution: ExecutionId, seq: Seq) -> AppendError {
+    AppendError::Failed(format!("simulated crash after event {seq} of execution {execution}"))
 }
 
 impl EventLog for CrashingLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
-        match self.takes(&batch) {
+        match self.is_last_batch(&batch) {
             Err(error) => acknowledge(Err(error)),
             Ok(false) => self.inner.append_then(batch, acknowledge),
             Ok(true) => {
@@ -89,11 +87,11 @@ impl EventLog for CrashingLog {
                         let crashed = state.crashed;
                         drop(state);
                         shared.1.notify_all();
-                        let never_told = appended.and_then(|told| match crashed {
-                            Some((execution, seq)) => Err(gone(execution, seq)),
-                            None => Ok(told),
+                        let result = appended.and_then(|appended| match crashed {
+                            Some((execution, seq)) => Err(crash_error(execution, seq)),
+                            None => Ok(appended),
                         });
-                        acknowledge(never_told);
+                        acknowledge(result);
                     }),
                 );
             }

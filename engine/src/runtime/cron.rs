@@ -1,4 +1,4 @@
-//! Cron expressions in a time zone: when they are met.
+//! Cron expressions in a time zone.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::core::time::Timestamp;
 
 /// A cron expression in a time zone.
 ///
-/// Five fields (minute, hour, day of month, month, day of week), or six, with the second before them; or one of `@yearly
-/// @annually @monthly @weekly @daily @midnight @hourly`. Where both days are given, either is enough. Names (`MON`,
-/// `JAN`), ranges, lists, steps, `L` (last), `#` (the n-th weekday of the month) and `W` (the nearest working day) are
-/// those of the [Open Cron Pattern Specification](https://github.com/open-source-cron/ocps).
+/// Five fields (minute, hour, day of month, month, day of week), six with the second first, or one of `@yearly
+/// @annually @monthly @weekly @daily @midnight @hourly`. If both days are given, a date has to match only one of them.
+/// Names (`MON`, `JAN`), ranges, lists, steps, `L` (last), `#` (the n-th weekday of the month) and `W` (the nearest
+/// working day) are those of the [Open Cron Pattern Specification](https://github.com/open-source-cron/ocps).
 ///
-/// **When clocks change.** An expression with one fixed time of day (`30 2 * * *`) fires once on every such day: at the first
-/// moment after the missing hour if its time falls into it, and at the first of the two moments if its time comes twice.
-/// Any other expression (`*/15 * * * *`, `0 1,2 * * *`) follows the clock on the wall: it skips the missing hour and fires
-/// in both passes of the repeated one. A day that a zone skips altogether (Samoa had no 30 December 2011) has no times.
+/// **Daylight saving time.** An expression with one fixed time of day (`30 2 * * *`) fires once on every such day:
+/// right after the missing hour if its time falls into it, and at the first occurrence if its time occurs twice. Any
+/// other expression (`*/15 * * * *`, `0 1,2 * * *`) follows local time: it skips the missing hour and fires in both
+/// passes of the repeated one. On a day that a zone skips entirely (30 December 2011 in Samoa), nothing fires.
 ///
 /// ```
 /// use cloacina_engine::core::schedule::Calendar;
@@ -44,11 +44,11 @@ pub struct CronExpression {
     zone: Tz,
 }
 
-/// Why an expression or a time zone is none.
+/// Why a cron expression or a time zone is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CronError {
-    /// The expression is none.
+    /// The expression is invalid.
     #[error(
         "invalid cron expression '{expression}': {why}; it has 5 fields (minute, hour, day of month, month, day of week) or 6 with the second first, or is a word like @daily"
     )]
@@ -58,25 +58,25 @@ pub enum CronError {
         /// Why.
         why: String,
     },
-    /// The time zone is not known.
+    /// The time zone is unknown.
     #[error(
         "unknown time zone '{timezone}'{}; use a name of the IANA database, like UTC or Europe/Berlin{}",
         .nearest.map(|name| format!(", did you mean '{name}'?")).unwrap_or_default(),
-        if .nearest.is_some_and(|name| name.starts_with("Etc/")) { " (in Etc/GMT names the sign is turned round)" } else { "" }
+        if .nearest.is_some_and(|name| name.starts_with("Etc/")) { " (the sign is inverted in Etc/GMT names)" } else { "" }
     )]
     TimeZone {
         /// The name.
         timezone: String,
-        /// The nearest that is known.
+        /// The most similar known name.
         nearest: Option<&'static str>,
     },
 }
 
-/// No expression needs more, and the listing has to hold it.
+/// Maximum length in bytes. Expressions are stored in the listing.
 const LONGEST: usize = 1_000;
 
 impl CronExpression {
-    /// Reads an expression and a time zone.
+    /// Parses an expression and a time zone.
     ///
     /// # Errors
     /// See [`CronError`].
@@ -85,9 +85,9 @@ impl CronExpression {
         if expression.len() > LONGEST {
             return Err(wrong(format!("it is longer than {LONGEST} bytes")));
         }
-        // The parser takes it for a field that nothing meets, and then looks for that through some thousand years.
+        // croner accepts it as a field that nothing matches, and then searches thousands of years.
         if let Some(field) = expression.split_whitespace().find(|field| field.bytes().all(|byte| byte == b',')) {
-            return Err(wrong(format!("the field '{field}' is a list of nothing")));
+            return Err(wrong(format!("the field '{field}' is an empty list")));
         }
         if expression.trim().eq_ignore_ascii_case("@reboot") {
             let why = "a schedule fires by the clock; to run a workflow when the program starts, execute it there";
@@ -121,27 +121,27 @@ impl Calendar for CronExpression {
         let found = self.search(time, false);
         let next = match found {
             Some(next) => next,
-            // UTC skips nothing: what comes there comes here, too.
+            // UTC skips no days: if a match exists there, one exists in this zone, too.
             None => {
                 self.cron.find_next_occurrence(&utc(time)?, false).ok()?;
                 self.after_gap(time)?
             }
         };
-        // Never a step back, whatever a zone's rules are: the fold would refuse it.
+        // Never go back, whatever the zone's rules: the fold would reject it.
         (next > time).then_some(next)
     }
 }
 
 impl CronExpression {
-    /// The first time from another on that the expression is met; `None` if it never is, or the search comes upon a day that the
-    /// zone skips: it looks for the end of a missing hour, and gives up where a whole day is missing.
+    /// Finds the first match after `from`. `None` if there is none, or if the search reaches a day that the zone skips:
+    /// croner handles a missing hour, but fails on a missing day.
     fn search(&self, from: Timestamp, inclusive: bool) -> Option<Timestamp> {
         let start = utc(from)?.with_timezone(&self.zone);
         let next = self.cron.find_next_occurrence(&start, inclusive).ok()?;
         Some(Timestamp(next.timestamp_micros()))
     }
 
-    /// The same where the search comes upon a day that the zone skips: from the moment on at which the next day begins.
+    /// Searches past a day that the zone skips, from the beginning of the next day.
     fn after_gap(&self, time: Timestamp) -> Option<Timestamp> {
         let lands_in_gap = |from: i64| self.search(Timestamp(from), true).is_none();
         let (mut before, mut step) = (time.0, DAY);
@@ -163,10 +163,10 @@ impl CronExpression {
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 24 * 3_600 * SECOND;
-/// For how long a day that is skipped is looked for. No expression waits longer for a day that comes.
+/// How far to search for a skipped day. No expression has a longer interval between matches.
 const LONGEST_SEARCH: i64 = 64 * 366 * DAY;
 
-/// What is wrong, without the parser's own name for the kind of mistake.
+/// The parser's message without its own prefix for the kind of error.
 fn reason(error: croner::errors::CronError) -> String {
     use croner::errors::CronError as Why;
     let text = match error {
@@ -183,7 +183,7 @@ fn nearest_zone(name: &str) -> Option<&'static str> {
     same.or_else(|| offset_zone(name)).or_else(|| nearest(name, known()))
 }
 
-/// The zone of a fixed offset that people write as `GMT+2` or `UTC+02:00`. Its own name has the other sign.
+/// The zone of a fixed offset written as `GMT+2` or `UTC+02:00`. Its IANA name has the opposite sign.
 fn offset_zone(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase();
     let offset = name.strip_prefix("GMT").or_else(|| name.strip_prefix("UTC")).unwrap_or(&name).trim();
@@ -201,7 +201,7 @@ fn utc(time: Timestamp) -> Option<DateTime<Utc>> {
     Utc.timestamp_micros(time.0).single()
 }
 
-/// A time as RFC 3339 has it, in UTC: `2026-03-29T01:00:00+00:00`.
+/// Formats a time as RFC 3339 in UTC: `2026-03-29T01:00:00+00:00`.
 #[must_use]
 pub fn rfc3339(time: Timestamp) -> String {
     utc(time).map_or_else(|| time.0.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, false))

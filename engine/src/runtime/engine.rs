@@ -1,4 +1,4 @@
-//! The engine: what a program opens, and what it asks of it.
+//! The engine: the runtime's public entry point.
 
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -14,18 +14,18 @@ use super::fault::LogFault;
 use super::ids::new_execution_id;
 use super::lock::lock;
 use super::message::{Control, Message};
-use super::scheduler::{Found, Scheduler, Shell};
+use super::scheduler::{OpenStreams, Scheduler, Services};
 use super::standings::Standings;
-use super::unfinished::unfinished;
-use super::waiting::Waits;
+use super::unfinished::load_unfinished;
+use super::waits::Waits;
 use super::workers::Workers;
 use super::workflow::Registry;
 use crate::core::erasure::What;
 use crate::core::event::ExecutionId;
 use crate::core::time::Timestamp;
 
-mod asking;
-mod executing;
+mod execute;
+mod executions;
 mod nested;
 mod schedules;
 mod triggers;
@@ -36,10 +36,10 @@ pub use super::errors::{EngineError, ExecuteError, StartError, StartManyError, W
 pub use super::ids::ForeignId;
 pub use super::outcome::{Listed, Outcome, TaskOutcome};
 pub use crate::core::standing::{ExecutionStatus, Standing};
-pub use executing::Executing;
+pub use execute::Executing;
 pub use nested::{NestedWaitGuard, PendingWait, wait_ticket};
 
-/// An engine: one scheduler over one log. Closed by [`Engine::shutdown`], or when it is dropped.
+/// An engine: one scheduler over one log. [`Engine::shutdown`] closes it; so does dropping it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -91,16 +91,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Takes a log over: resumes what is unfinished and whose workflow is registered, now or later.
+    /// Opens an engine on a log. Resumes each unfinished execution as soon as its workflow is registered.
     ///
     /// # Errors
-    /// [`EngineError::Log`] if the log's index cannot be read. An execution whose own history is damaged does not keep
-    /// the others from going on: it is held, with the reason.
+    /// [`EngineError::Log`] if the log's index cannot be read. An execution whose own history is damaged is held, with
+    /// the reason; the others run.
     pub fn open(log: Arc<dyn EventLog>, registry: Arc<Registry>, config: EngineConfig) -> Result<Self, EngineError> {
         let failed = |error: ReadError| EngineError::Log(error.into());
-        let unfinished = unfinished(&*log).map_err(failed)?;
-        let schedules = super::schedules::found(&*log).map_err(failed)?;
-        let triggers = super::triggers::found(&*log).map_err(failed)?;
+        let unfinished = load_unfinished(&*log).map_err(failed)?;
+        let schedules = super::schedules::load(&*log).map_err(failed)?;
+        let triggers = super::triggers::load(&*log).map_err(failed)?;
         let head = log.head().map_err(failed)?;
         if matches!(config.time, TimeSource::Wall) {
             warn_if_ahead(&log.location(), Timestamp(head.time.0));
@@ -108,7 +108,7 @@ impl Engine {
         let recovered: Vec<ExecutionId> = unfinished.keys().copied().collect();
         let (messages, receiver) = crossbeam_channel::unbounded();
         let (standings, completions) = (Standings::new(log.clone()), Completions::default());
-        let shell = Shell {
+        let services = Services {
             log: log.clone(),
             registry: registry.clone(),
             environment: config.environment(),
@@ -124,7 +124,7 @@ impl Engine {
         registry.subscribe(Box::new(move || to_scheduler.send(Message::Registered).is_ok()));
         let scheduler = thread::Builder::new()
             .name("cloacina-scheduler".into())
-            .spawn(move || Scheduler::new(shell, Found { unfinished, schedules, triggers }).run())
+            .spawn(move || Scheduler::new(services, OpenStreams { unfinished, schedules, triggers }).run())
             .map_err(|error| EngineError::Log(LogFault::Thread(error.kind())))?;
         let scheduler = Mutex::new(Some(scheduler));
         if let TimeSource::Virtual(clock) = &config.time {
@@ -132,26 +132,25 @@ impl Engine {
         }
         let waits = Waits::default();
         let engine = Self { log, messages, standings, completions, recovered, config, registry, waits, scheduler };
-        engine.catch_up();
+        engine.sync_with_scheduler();
         Ok(engine)
     }
 
-    /// Starts an execution, or attaches to the one that has the id. Returns its id once its start is durable.
+    /// Starts an execution, or attaches to the existing one with that id. Returns its id once its start is durable.
     ///
     /// # Errors
-    /// See [`StartError`]; nothing was created then.
+    /// See [`StartError`]; nothing was created.
     pub fn start(&self, request: StartRequest) -> Result<ExecutionId, StartError> {
         self.check_values(&request)?;
         let id = request.execution.unwrap_or_else(new_execution_id);
         self.ask(|reply| Message::Start { request, id, reply }).unwrap_or(Err(StartError::ShutDown))
     }
 
-    /// Starts many executions at the cost of one: with one batch of the log, so that after a power cut, too, either all of
-    /// them are there or none. Attaches to those whose ids exist. Returns the ids, in the order of the requests, once all
-    /// starts are durable.
+    /// Starts many executions atomically, in one batch of the log and so at the cost of one flush. Attaches to those
+    /// whose ids exist. Returns the ids, in the order of the requests, once all starts are durable.
     ///
     /// # Errors
-    /// [`StartManyError`] for the first request that cannot be met; nothing was created then.
+    /// [`StartManyError`] for the first request that fails; nothing was created.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -200,7 +199,7 @@ impl Engine {
         }
     }
 
-    /// Cancels an execution: what runs is stopped or its result ignored, what has not started never does.
+    /// Cancels an execution: stops running attempts or ignores their results, and starts no more.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -208,7 +207,7 @@ impl Engine {
         self.control(execution, Control::Cancel(reason))
     }
 
-    /// Lets an execution start no more attempts; those that run go on.
+    /// Pauses an execution: it starts no more attempts. Running attempts continue.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -216,7 +215,7 @@ impl Engine {
         self.control(execution, Control::Pause(reason))
     }
 
-    /// Lets a paused execution go on.
+    /// Unpauses an execution.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -224,7 +223,7 @@ impl Engine {
         self.control(execution, Control::Unpause)
     }
 
-    /// Resumes a held execution on purpose, with the workflow that is registered now.
+    /// Resumes a held execution with the workflow that is registered now.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -242,38 +241,38 @@ impl Engine {
         &self.recovered
     }
 
-    /// The registry that it looks workflows up in.
+    /// The registry of its workflows.
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
-    /// The log that it writes.
+    /// The log that it writes to.
     #[must_use]
     pub fn log(&self) -> &Arc<dyn EventLog> {
         &self.log
     }
 
-    /// Erases what events of a finished execution say, for good, and returns how many of them did not lose it before. The
-    /// events stay, and so does every hash; the log remembers who asked for it and why. An [`Outcome`] that was asked for
-    /// before still holds the values. See [`crate::core::erasure`] for what can be erased.
+    /// Permanently erases the contents of events of a finished execution. Returns how many events were erased by this
+    /// call. The events and their hashes stay; the log records who erased them and why. An [`Outcome`] returned earlier
+    /// still holds the values. See [`crate::core::erasure`] for what can be erased.
     ///
     /// # Errors
-    /// [`EraseError`]; nothing was erased then.
+    /// [`EraseError`]; nothing was erased.
     pub fn erase(&self, execution: ExecutionId, what: &[What], reason: &str, by: &str) -> Result<u64, EraseError> {
         erase(&*self.log, execution, what, reason, by)
     }
 
-    /// Stops: takes nothing new, gives running attempts `grace`, abandons the rest in order, and closes the log. A
-    /// second call, from whatever thread, waits for the same end; of two graces the one that ends first counts.
+    /// Stops the engine: takes no new work, gives running attempts `grace` to finish, abandons the others, and closes
+    /// the log. A second call, from any thread, waits for the same end; the grace that ends first counts.
     ///
     /// # Errors
-    /// [`EngineError::Log`] if what was decided last could not be made durable.
+    /// [`EngineError::Log`] if the last events could not be made durable.
     pub fn shutdown(&self, grace: Duration) -> Result<(), EngineError> {
         self.begin_shutdown(grace).wait()
     }
 
-    /// Begins what [`Engine::shutdown`] does, for those who have something else to do while they wait for its end.
+    /// Begins [`Engine::shutdown`] without waiting for its end.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -283,24 +282,25 @@ impl Engine {
     /// # let engine = Engine::open(log, Arc::default(), EngineConfig::default())?;
     /// let ending = engine.begin_shutdown(Duration::from_secs(5));
     /// while ending.within(Duration::from_millis(50)).is_none() {
-    ///     // Somebody may have become impatient: engine.begin_shutdown(Duration::ZERO);
+    ///     // To stop at once after all: engine.begin_shutdown(Duration::ZERO);
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn begin_shutdown(&self, grace: Duration) -> Ending<'_> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        // Where nobody takes it, the reply is dropped, and with it the wait is over.
+        // If the scheduler is gone, the reply is dropped, which ends the wait.
         let _ = self.messages.send(Message::Shutdown { grace, reply });
         Ending { engine: self, answer }
     }
 
-    /// Waits until the scheduler has taken everything that it was told before; first of all, what it holds and why.
-    fn catch_up(&self) {
+    /// Waits until the scheduler has handled all earlier messages. After opening: until it knows which executions are
+    /// held.
+    fn sync_with_scheduler(&self) {
         let nobody = ExecutionId([0; 16]);
         let _ = self.ask(|reply| Message::Peek { execution: nobody, reply });
     }
 
-    /// Asks the scheduler, and waits for its answer; `None` if it is gone.
+    /// Sends a request to the scheduler and waits for the reply; `None` if the scheduler is gone.
     fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.messages.send(message(reply)).ok()?;
@@ -308,14 +308,14 @@ impl Engine {
     }
 }
 
-/// The end of an engine, to be waited for.
+/// A shutdown under way; see [`Engine::begin_shutdown`].
 pub struct Ending<'a> {
     engine: &'a Engine,
     answer: Receiver<Result<(), EngineError>>,
 }
 
 impl Ending<'_> {
-    /// Waits for the end, at most so long; `None` if it has not come by then.
+    /// Waits for the end, up to `time`; `None` after that.
     #[must_use]
     pub fn within(&self, time: Duration) -> Option<Result<(), EngineError>> {
         match self.answer.recv_timeout(time) {
@@ -332,13 +332,13 @@ impl Ending<'_> {
 
     fn ended(&self, stopped: Result<(), EngineError>) -> Result<(), EngineError> {
         let scheduler = lock(&self.engine.scheduler).take();
-        // A panic of the scheduler was reported by its own thread; there is nothing left to stop.
+        // The scheduler's own thread has reported its panic, if any; nothing is left to stop.
         let _ = scheduler.map(JoinHandle::join);
         stopped
     }
 }
 
-/// How a virtual clock asks the scheduler.
+/// The link from a virtual clock to the scheduler.
 struct ToScheduler(Sender<Message>);
 
 impl Follower for ToScheduler {
@@ -352,7 +352,7 @@ impl Follower for ToScheduler {
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Err(error) = self.shutdown(Duration::ZERO) {
-            tracing::error!(%error, "the engine could not be shut down in order");
+            tracing::error!(%error, "the engine did not shut down cleanly");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Erasing what events of a finished execution say.
+//! Erasing the contents of events of a finished execution.
 
 use cloacina_store::keeper::{Change, ChangeError, Erase, MOST_ERASED};
 use cloacina_store::log::{EventLog, LogReader, ReadError};
@@ -16,7 +16,7 @@ pub enum EraseError {
     /// The execution cannot be read.
     #[error(transparent)]
     Unreadable(#[from] RebuildError),
-    /// There is nothing to be erased, or not yet.
+    /// There is nothing to erase, or the execution is not finished.
     #[error("execution {execution}: {why}")]
     Nothing {
         /// The execution.
@@ -24,7 +24,7 @@ pub enum EraseError {
         /// Why.
         why: NothingToErase,
     },
-    /// The log did not do it.
+    /// The log failed or rejected the change.
     #[error("execution {execution}: {error}")]
     Log {
         /// The execution.
@@ -34,7 +34,7 @@ pub enum EraseError {
     },
 }
 
-/// Erases what events of a finished execution say, and returns how many did not say it before. See
+/// Erases the contents of events of a finished execution. Returns how many events this call erased. See
 /// [`Engine::erase`](super::engine::Engine::erase).
 pub(super) fn erase(
     log: &dyn EventLog,

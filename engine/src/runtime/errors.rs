@@ -1,4 +1,4 @@
-//! Why something asked of an engine was not done.
+//! Errors of the engine's operations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,28 +17,28 @@ pub enum StartError {
     UnknownWorkflow {
         /// The name.
         name: Arc<str>,
-        /// The nearest that is.
+        /// The registered workflow with the most similar name.
         nearest: Option<Arc<str>>,
     },
-    /// The execution exists and cannot be resumed by itself.
+    /// The execution exists and cannot be resumed automatically.
     #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
     Blocked {
         /// The execution.
         execution: ExecutionId,
-        /// How it stands, why, and what makes it go on.
+        /// Its status, the reason, and how to resume it.
         standing: Box<Standing>,
     },
-    /// The execution with that id is one of another workflow.
-    #[error("execution {execution} is one of workflow '{workflow}', not of '{asked}'; take another id")]
+    /// The id belongs to an execution of another workflow.
+    #[error("execution {execution} belongs to workflow '{workflow}', not '{asked}'; use another id")]
     OtherWorkflow {
         /// The execution.
         execution: ExecutionId,
         /// The workflow that it belongs to.
         workflow: Arc<str>,
-        /// The one that was asked for.
+        /// The requested workflow.
         asked: Arc<str>,
     },
-    /// The id belongs to something else.
+    /// The id belongs to a stream that is not an execution.
     #[error(transparent)]
     Foreign(#[from] ForeignId),
     /// A value is too long.
@@ -59,76 +59,73 @@ pub enum StartError {
     ShutDown,
 }
 
-/// Why executions that were to start together did not.
+/// Why a group of executions could not be started.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("request {at}: {why}")]
 pub struct StartManyError {
-    /// The place of the request that could not be met, from 0.
+    /// Index of the request that failed.
     pub at: usize,
-    /// Why not.
+    /// Its error.
     #[source]
     pub why: StartError,
 }
 
-/// Why an execution that was to start and end gave no outcome.
+/// Why [`Engine::execute`](super::engine::Engine::execute) returned no outcome.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ExecuteError {
     /// It could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The wait gave no outcome.
+    /// The wait for its end failed.
     #[error(transparent)]
     Wait(#[from] WaitError),
 }
 
-/// Why a wait gave no outcome.
+/// Why a wait returned no outcome.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// Time ran out; the execution goes on.
-    #[error("execution {execution} was still running after {} s; it goes on", .waited.as_secs_f64())]
+    /// The wait timed out; the execution keeps running.
+    #[error("execution {execution} was still running after {} s; it keeps running", .waited.as_secs_f64())]
     TimedOut {
         /// The execution.
         execution: ExecutionId,
-        /// How long was waited.
+        /// The time waited.
         waited: Duration,
     },
     /// There is no such execution.
     #[error("there is no execution {0} in this log")]
     NotFound(ExecutionId),
-    /// The id belongs to something else.
+    /// The id belongs to a stream that is not an execution.
     #[error(transparent)]
     Foreign(#[from] ForeignId),
-    /// It is held.
+    /// The execution cannot go on without a user's action.
     #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
     Blocked {
         /// The execution.
         execution: ExecutionId,
-        /// How it stands, why, and what makes it go on.
+        /// Its status, the reason, and how to resume it.
         standing: Box<Standing>,
     },
-    /// The wait would never end: every slot is held by an attempt that waits for an execution which needs one.
+    /// A deadlock: every slot is held by an attempt that waits for an execution, and that execution needs a slot.
     #[error(
         "execution {execution} cannot get a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task that \
-         waits for an execution, and '{task}' is one of them. Give the slot back while the task waits: start the \
+         waits for an execution, and '{task}' is one of them. Release the slot while the task waits: start the \
          execution with submit, and wait for its end with defer_until on the task's handle. Or raise max_concurrent_tasks"
     )]
     NoSlotLeft {
-        /// The execution that was waited for.
+        /// The awaited execution.
         execution: ExecutionId,
-        /// The task that waited.
+        /// The waiting task.
         task: TaskId,
-        /// How many slots there are.
+        /// The number of slots.
         slots: usize,
     },
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogFault),
-    /// The engine was shut down first; the execution is resumed by the next one that opens the log.
-    #[error(
-        "the engine was shut down before it told the end of execution {0}; the next one on this log does, and resumes it \
-        if it is unfinished"
-    )]
+    /// The engine was shut down first; the next engine that opens the log resumes the execution.
+    #[error("the engine was shut down before execution {0} finished; the next engine that opens this log resumes it")]
     ShutDown(ExecutionId),
 }
 
@@ -142,10 +139,10 @@ pub enum EngineError {
     /// There is no such execution.
     #[error("there is no execution {0} in this log")]
     NotFound(ExecutionId),
-    /// The id belongs to something else.
+    /// The id belongs to a stream that is not an execution.
     #[error(transparent)]
     Foreign(#[from] ForeignId),
-    /// The execution cannot take the request in its state.
+    /// The execution's state does not allow the request.
     #[error("execution {execution}: {why}")]
     Rejected {
         /// The execution.

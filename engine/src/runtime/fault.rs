@@ -1,4 +1,4 @@
-//! What is wrong with the log, as every operation that needs it tells.
+//! Faults of the log, shared by the errors of all operations that use it.
 
 use cloacina_store::log::{AppendError, ReadError};
 use cloacina_store::record::StreamId;
@@ -8,7 +8,7 @@ use crate::core::codec::DecodeError;
 use crate::core::decide::Rejection;
 use crate::core::fold::IllegalEvent;
 
-/// Why the log did not do what an operation needed.
+/// Why an operation on the log failed.
 ///
 /// ```
 /// use cloacina_engine::runtime::engine::StartError;
@@ -25,7 +25,7 @@ pub enum LogFault {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It took nothing more, or not this.
+    /// It failed, or rejected the batch.
     #[error(transparent)]
     Append(#[from] AppendError),
     /// An execution cannot be rebuilt from it.
@@ -34,7 +34,7 @@ pub enum LogFault {
     /// An entry of its listing cannot be read.
     #[error(transparent)]
     Label(#[from] DecodeError),
-    /// What would begin an execution was not taken. A bug.
+    /// The core rejected the start of an execution: a bug.
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// An event of a schedule or a trigger cannot be read.
@@ -47,7 +47,7 @@ pub enum LogFault {
         /// Why.
         error: DecodeError,
     },
-    /// An event of a schedule or a trigger was erased, so its state cannot be known.
+    /// An event of a schedule or a trigger was erased, so its state is unknown.
     #[error("stream {stream}, seq {seq}: the body was erased")]
     Erased {
         /// The stream of the schedule or trigger.

@@ -1,4 +1,4 @@
-//! What an attempt can ask while it runs: who it is, and to wait without holding its slot.
+//! The handle of a running attempt: its identity, and waits without holding a slot.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,7 +13,7 @@ pub use super::attempt::{AttemptOver, SlotWaiter};
 use super::lock::lock;
 use super::message::{Message, SlotRequest};
 
-/// What an attempt can ask while it runs.
+/// The handle of a running attempt.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,7 +35,7 @@ use super::message::{Message, SlotRequest};
 #[derive(Clone)]
 pub struct TaskHandle {
     info: AttemptInfo,
-    life: Life,
+    stop_token: StopToken,
     holds_slot: Arc<AtomicBool>,
     scheduler: Sender<Message>,
 }
@@ -46,10 +46,10 @@ thread_local! {
 
 impl TaskHandle {
     pub(crate) fn new(info: AttemptInfo, scheduler: Sender<Message>) -> Self {
-        Self { info, life: Life::default(), holds_slot: Arc::new(AtomicBool::new(true)), scheduler }
+        Self { info, stop_token: StopToken::default(), holds_slot: Arc::new(AtomicBool::new(true)), scheduler }
     }
 
-    /// Which attempt it is.
+    /// The attempt's identity.
     #[must_use]
     pub fn info(&self) -> &AttemptInfo {
         &self.info
@@ -61,9 +61,9 @@ impl TaskHandle {
         ON_THIS_THREAD.with_borrow(Clone::clone)
     }
 
-    /// Runs a function as the attempt of this thread.
+    /// Runs a function with this attempt as the current one of the thread.
     pub(crate) fn run_as<T>(&self, function: impl FnOnce() -> T) -> T {
-        /// Also after a panic.
+        /// Restores the previous attempt, even after a panic.
         struct Restore(Option<TaskHandle>);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -82,8 +82,8 @@ impl TaskHandle {
         (self.info.execution, self.info.task.clone(), self.info.attempt)
     }
 
-    pub(crate) fn life(&self) -> &Life {
-        &self.life
+    pub(crate) fn stop_token(&self) -> &StopToken {
+        &self.stop_token
     }
 
     /// Whether the attempt holds one of the engine's slots.
@@ -92,20 +92,20 @@ impl TaskHandle {
         self.holds_slot.load(Ordering::SeqCst) && !self.is_over()
     }
 
-    /// Whether the attempt counts no more: it has ended, timed out, its execution was cancelled, or its engine was shut
-    /// down. A thread cannot be stopped from outside: a function that may outlive its timeout asks this between its steps,
-    /// and returns. Until it does, it runs beside the next attempt.
+    /// Whether the attempt is over: it has ended or timed out, its execution was cancelled, or its engine was shut
+    /// down. A thread cannot be stopped from outside: a function that may outlive its timeout should check this between
+    /// its steps, and return. Until it does, it runs concurrently with the next attempt.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.life.is_over()
+        self.stop_token.is_over()
     }
 
-    /// Waits until a condition holds, without a slot: other attempts run meanwhile. Takes a slot again before it returns.
-    /// The condition is asked at once, and then every `poll`. Meanwhile the attempt is deferred: the wait counts towards no
-    /// timeout, and if the process dies, not towards `max_recoveries`.
+    /// Waits without a slot until a condition holds, so that other attempts can run. Takes a slot again before it
+    /// returns. Checks the condition immediately, and then every `poll`. Meanwhile the attempt is deferred: the wait
+    /// does not count towards the timeout, and a crash of the process does not count towards `max_recoveries`.
     ///
     /// # Errors
-    /// [`AttemptOver`] as soon as the attempt counts no more.
+    /// [`AttemptOver`] as soon as the attempt is over.
     pub fn defer_until(&self, mut condition: impl FnMut() -> bool, poll: Duration) -> Result<(), AttemptOver> {
         self.give_slot_back();
         while !condition() {
@@ -114,7 +114,7 @@ impl TaskHandle {
         self.take_slot()
     }
 
-    /// The same for a task that is a future on tokio.
+    /// Async version of [`TaskHandle::defer_until`], for tasks that run on tokio.
     ///
     /// # Errors
     /// As [`TaskHandle::defer_until`].
@@ -138,24 +138,24 @@ impl TaskHandle {
         receiver.await.unwrap_or_else(|_| Err(self.over()))
     }
 
-    /// Gives the slot back, now: another attempt gets it. For executors that wait in their own way.
+    /// Releases the slot for another attempt. For executors that wait in their own way.
     pub fn give_slot_back(&self) {
         if self.holds_slot.swap(false, Ordering::SeqCst) {
             self.ask(SlotRequest::GiveBack);
         }
     }
 
-    /// Waits for a slot. Attempts that come back get one before new ones start.
+    /// Waits for a slot. Deferred attempts have priority over new ones.
     ///
     /// # Errors
-    /// [`AttemptOver`] if the attempt counts no more.
+    /// [`AttemptOver`] if the attempt is over.
     pub fn take_slot(&self) -> Result<(), AttemptOver> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         self.take_slot_then(Box::new(move |taken| drop(sender.send(taken))));
         receiver.recv().unwrap_or_else(|_| Err(self.over()))
     }
 
-    /// Asks for a slot, and is called when there is one.
+    /// Requests a slot; calls `then` when the attempt gets it or is over.
     pub fn take_slot_then(&self, then: SlotWaiter) {
         let holds = self.holds_slot.clone();
         self.ask(SlotRequest::Take(Box::new(move |taken| {
@@ -164,28 +164,27 @@ impl TaskHandle {
         })));
     }
 
-    /// Sleeps, but no longer than the attempt counts.
+    /// Sleeps for `time`, or until the attempt is over.
     ///
     /// # Errors
-    /// [`AttemptOver`] as soon as it does not.
+    /// [`AttemptOver`] as soon as it is over.
     pub fn sleep(&self, time: Duration) -> Result<(), AttemptOver> {
-        if self.life.is_over_within(time) { Err(self.over()) } else { Ok(()) }
+        if self.stop_token.is_over_within(time) { Err(self.over()) } else { Ok(()) }
     }
 
-    /// Says that the task's function has not begun yet: an executor that has to make ready first (to start a process, say)
-    /// calls it before it does, and looks after how long that may take. Until [`TaskHandle::begin_timeout`] the attempt's
-    /// timeout does not count.
+    /// Suspends the attempt's timeout until [`TaskHandle::begin_timeout`]. For executors that have to prepare first,
+    /// such as starting a process; they limit the time of that themselves.
     pub fn hold_timeout(&self) {
         self.count(false);
     }
 
-    /// Lets the attempt's timeout begin now.
+    /// Starts the attempt's timeout now.
     pub fn begin_timeout(&self) {
         self.count(true);
     }
 
     fn count(&self, counts: bool) {
-        // If the scheduler is gone, nobody looks at the time.
+        // If the scheduler is gone, there is no timeout.
         let _ = self.scheduler.send(Message::Counts { attempt: self.key(), counts });
     }
 
@@ -194,30 +193,30 @@ impl TaskHandle {
         let _ = self.scheduler.send(Message::Slot { attempt: self.key(), request });
     }
 
-    /// What is told of an attempt that counts no more.
+    /// The error for this attempt once it is over.
     #[must_use]
     pub fn over(&self) -> AttemptOver {
         AttemptOver { execution: self.info.execution, task: self.info.task.clone(), attempt: self.info.attempt }
     }
 }
 
-/// How long an attempt counts: until it is stopped. Whoever runs it leaves here what stops it: called, once, if it times
-/// out, its execution is cancelled, or the engine shuts down.
+/// Whether an attempt is over, and the executor's callback to stop it: called once, if the attempt times out, its
+/// execution is cancelled, or the engine shuts down.
 #[derive(Clone, Default)]
-pub(crate) struct Life(Arc<(Mutex<State>, Condvar)>);
+pub(crate) struct StopToken(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Default)]
 enum State {
-    /// It counts, and nobody has said yet what stops it.
+    /// Not over, and no callback is set.
     #[default]
-    Counts,
+    Running,
     Stoppable(Box<dyn FnOnce() + Send>),
     Over,
 }
 
-impl Life {
-    /// Says what stops it. If it was to be stopped before, that happens now.
-    pub(crate) fn on_over(&self, stop: impl FnOnce() + Send + 'static) {
+impl StopToken {
+    /// Sets the callback that stops it. Calls it immediately if the attempt was already stopped.
+    pub(crate) fn on_stop(&self, stop: impl FnOnce() + Send + 'static) {
         let mut state = lock(&self.0.0);
         if matches!(*state, State::Over) {
             drop(state);
@@ -227,8 +226,8 @@ impl Life {
         }
     }
 
-    /// Ends it, once.
-    pub(crate) fn end(&self) {
+    /// Ends it and calls the callback, once.
+    pub(crate) fn stop(&self) {
         let before = std::mem::replace(&mut *lock(&self.0.0), State::Over);
         self.0.1.notify_all();
         if let State::Stoppable(stop) = before {
@@ -236,7 +235,7 @@ impl Life {
         }
     }
 
-    /// Says that it has ended by itself: there is nothing left to stop.
+    /// Marks it as over without calling the callback: it ended by itself.
     pub(crate) fn close(&self) {
         *lock(&self.0.0) = State::Over;
     }
@@ -245,10 +244,10 @@ impl Life {
         matches!(*lock(&self.0.0), State::Over)
     }
 
-    /// Waits for its end, but no longer than `time`. Returns whether it has ended.
+    /// Waits up to `time` for its end. Returns whether it is over.
     fn is_over_within(&self, time: Duration) -> bool {
-        let counts = |state: &mut State| !matches!(*state, State::Over);
-        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), time, counts);
+        let is_running = |state: &mut State| !matches!(*state, State::Over);
+        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), time, is_running);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         matches!(*state, State::Over)
     }

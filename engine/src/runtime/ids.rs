@@ -1,4 +1,4 @@
-//! The ids of executions, and the streams that they belong to.
+//! Execution ids and their streams.
 
 use cloacina_store::record::{StreamId, StreamKind};
 
@@ -16,14 +16,14 @@ pub fn execution_of(stream: StreamId) -> ExecutionId {
     ExecutionId(*stream.as_bytes())
 }
 
-/// The id of a new execution: later ones are larger.
+/// Returns a new execution id. Later ids are larger.
 pub(crate) fn new_execution_id() -> ExecutionId {
     ExecutionId(uuid::Uuid::now_v7().into_bytes())
 }
 
-/// An id that belongs to something else than an execution.
+/// An id of a stream that is not an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{id} is the id of {}, not of an execution; take another id", words(*kind))]
+#[error("{id} is the id of {}, not of an execution; use another id", words(*kind))]
 pub struct ForeignId {
     /// The id.
     pub id: ExecutionId,

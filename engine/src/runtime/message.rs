@@ -1,4 +1,4 @@
-//! What the scheduler is told, by whom it is asked, and what it answers.
+//! The messages that the scheduler receives, and its replies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,57 +25,58 @@ use crate::core::task_context::Write;
 use crate::core::time::Timestamp;
 use crate::core::trigger::{self, TriggerId};
 
-/// What the scheduler is told.
+/// A message to the scheduler.
 pub(crate) enum Message {
-    /// Start an execution. The answer comes when its start is durable.
+    /// Start an execution. The reply is sent once its start is durable.
     Start { request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>> },
     /// Start an execution, and wait for its end.
     Execute { request: StartRequest, id: ExecutionId, then: Box<dyn FnOnce(Executed) + Send> },
-    /// Start executions together. The answer comes when all starts are durable.
+    /// Start executions together. The reply is sent once all starts are durable.
     StartMany { starts: Vec<(ExecutionId, StartRequest)>, reply: Reply<Result<(), StartManyError>> },
     /// Wait for the end of an execution, if it is live.
     Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
     /// Attempts have ended.
     Finished(Vec<Finished>),
-    /// Somebody waits for an execution, without a limit.
+    /// A wait for an execution, without a timeout, began.
     WaitBegins { ticket: WaitTicket, wait: NestedWait },
-    /// It does no more.
+    /// That wait ended.
     WaitEnds { ticket: WaitTicket },
-    /// What is called when the slots seem to stall.
+    /// Sets the callback for a possible stall of the slots.
     OnStall(Box<dyn Fn() + Send>),
-    /// What the running attempts do.
+    /// A report of what the running attempts do.
     Activities(Vec<Activity>),
-    /// An attempt asks something about its slot.
+    /// An attempt releases its slot or requests one.
     Slot { attempt: AttemptKey, request: SlotRequest },
-    /// The time of an attempt counts from now on, or not yet.
+    /// The timeout of an attempt starts to count now, or does not count yet.
     Counts { attempt: AttemptKey, counts: bool },
     /// A workflow was registered.
     Registered,
-    /// Somebody asks something of an execution.
+    /// Cancel, pause, unpause or resume an execution.
     Control { execution: ExecutionId, control: Control, reply: Reply<Result<(), EngineError>> },
-    /// Somebody asks how a live execution stands. The answer comes when all that it tells is durable.
+    /// Get the current outcome of a live execution. The reply is sent once everything in it is durable.
     Peek { execution: ExecutionId, reply: Reply<Option<Box<Outcome>>> },
     /// The end of an execution is durable.
     Over(ExecutionId),
-    /// The log refused a batch of an execution and goes on: the execution is lost to this engine, and no other.
+    /// The log rejected a batch of an execution and keeps working: this engine stops running that execution, and no
+    /// other.
     Refused { execution: ExecutionId, error: AppendError },
     /// The log has failed.
     LogFailed(AppendError),
-    /// Something is asked of the schedules.
+    /// Create or change a schedule.
     Schedules(Box<ScheduleRequest>),
-    /// Something is asked of the triggers, or told of them.
+    /// A poll of a trigger ended, or a request on triggers.
     Triggers(TriggerRequest),
-    /// The log refused a batch of a schedule or a trigger and goes on: it is lost to this engine.
+    /// The log rejected a batch of a schedule or a trigger and keeps working: this engine stops running it.
     SourceRefused { source: Source, error: AppendError },
-    /// Say when nothing moves any more: a virtual clock wants to move on.
+    /// Reply once the engine is idle: a virtual clock waits to advance.
     Settle { reply: Reply<Settled> },
-    /// The last batch of an execution (or of something else) is durable, and a virtual clock waits for that.
+    /// The last batch of an execution (or of a schedule or trigger) is durable, and a virtual clock waits for that.
     Durable(Option<ExecutionId>),
-    /// Stop, after at most this long.
+    /// Stop after at most `grace`.
     Shutdown { grace: Duration, reply: Reply<Result<(), EngineError>> },
 }
 
-/// What is asked of schedules. The answer comes when what was decided is durable.
+/// A request on schedules. The reply is sent once the resulting events are durable.
 pub(crate) enum ScheduleRequest {
     Create {
         id: ScheduleId,
@@ -86,25 +87,25 @@ pub(crate) enum ScheduleRequest {
     Change {
         id: ScheduleId,
         command: schedule::Command,
-        /// Of the new expression, if it gets one.
+        /// The parsed new expression, if it changes.
         calendar: Option<CronExpression>,
         reply: Reply<Result<(), ScheduleError>>,
     },
 }
 
-/// What is asked of triggers, and told of them.
+/// A request on triggers, or the result of a poll.
 pub(crate) enum TriggerRequest {
     /// A poll has ended.
     Polled { id: TriggerId, result: PollResult },
-    /// The answer comes when what was decided is durable.
+    /// The reply is sent once the resulting events are durable.
     Change { name: Arc<str>, command: trigger::Command, reply: Reply<Result<(), TriggerError>> },
-    /// Answered once everything that was decided on any trigger is durable.
+    /// The reply is sent once all events of all triggers are durable.
     AllDurable { reply: Reply<Result<(), TriggerError>> },
-    /// When this engine polled each trigger last.
+    /// When this engine last polled each trigger.
     LastPolls { reply: Reply<BTreeMap<TriggerId, Timestamp>> },
 }
 
-/// A stream that starts executions.
+/// A stream that starts executions: a schedule or a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Source {
     Schedule(ScheduleId),
@@ -139,27 +140,27 @@ pub(crate) struct Finished {
     pub(crate) result: Result<(), TaskError>,
 }
 
-/// What a running attempt does.
+/// What one running attempt does.
 pub(crate) type Activity = (AttemptKey, AttemptActivity);
 
-/// A wait for an execution, without a limit.
+/// A wait for an execution, without a timeout.
 pub(crate) struct NestedWait {
-    /// The attempt that waits; `None` if that is not known, or none does.
+    /// The waiting attempt; `None` if unknown, or if the waiter is no attempt.
     pub(crate) attempt: Option<AttemptKey>,
     pub(crate) execution: ExecutionId,
-    /// Called, at most once, if it cannot end.
+    /// Called at most once, if the wait can never end.
     pub(crate) refuse: Box<dyn FnOnce(WaitError) + Send>,
 }
 
-/// What an attempt asks about its slot.
+/// A request of an attempt about its slot.
 pub(crate) enum SlotRequest {
-    /// It does not need it for now.
+    /// Release the slot while the attempt waits.
     GiveBack,
-    /// It needs one again.
+    /// Take a slot again.
     Take(SlotWaiter),
 }
 
-/// What is asked of an execution.
+/// A user's request on an execution.
 pub(crate) enum Control {
     Cancel(Option<String>),
     Pause(Option<String>),
@@ -167,21 +168,20 @@ pub(crate) enum Control {
     Resume,
 }
 
-/// What came of an execution that was to start and end.
+/// The result of [`Message::Execute`].
 pub(crate) enum Executed {
     Refused(StartError),
     Ended(Result<Arc<Outcome>, WaitError>),
-    /// It exists and is not live: the log knows more.
+    /// It exists and is not live: look it up in the log.
     NotLive,
 }
 
-/// Whether a wait could be attached to a live execution.
+/// The reply to [`Message::Wait`].
 pub(crate) enum Attached {
     /// The waiter will be called.
     Waiting,
-    /// The execution is held; the waiter comes back.
+    /// The execution is held; returns the waiter.
     Blocked(Box<Standing>, Waiter),
-    /// It does not run here: it is over, or not in this log, or the log has failed, for this reason. The waiter comes
-    /// back.
+    /// It does not run here: it is over, or not in this log, or the log has failed with this error. Returns the waiter.
     NotLive(Waiter, Option<AppendError>),
 }

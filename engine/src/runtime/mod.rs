@@ -1,7 +1,7 @@
-//! The shell around the core: threads, clock, log.
+//! The imperative shell around the pure core: threads, clock, log.
 //!
-//! **Architecture invariant:** what happens is decided by the core; this carries it out. Every effect waits for the
-//! events that caused it to be durable.
+//! **Architecture invariant:** the core decides what happens, the runtime performs it. No effect is performed before
+//! the events that caused it are durable.
 
 mod attempt;
 pub mod clock;
@@ -17,7 +17,6 @@ pub mod handle;
 mod ids;
 mod lock;
 mod message;
-mod narration;
 pub mod outcome;
 mod output_commit;
 mod rebuild;
@@ -26,10 +25,11 @@ pub mod schedules;
 mod standings;
 mod streams;
 pub mod task;
+mod trace;
 pub mod trigger;
 pub mod triggers;
 mod unfinished;
-mod waiting;
+mod waits;
 pub mod work_queue;
 mod workers;
 pub mod workflow;

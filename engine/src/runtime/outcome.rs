@@ -1,4 +1,4 @@
-//! What an engine says of an execution: how it ended, or how it stands.
+//! The outcome of an execution and of its tasks, and entries of the listing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,30 +16,30 @@ use crate::core::standing::{ExecutionStatus, Standing};
 use crate::core::state::Execution;
 use crate::core::time::Timestamp;
 
-/// How an execution ended, or how it stands.
+/// The final or current state of an execution.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Its id.
     pub execution: ExecutionId,
     /// The workflow's name.
     pub workflow: Arc<str>,
-    /// How it stands.
+    /// Its status.
     pub status: ExecutionStatus,
     /// When it started.
     pub started: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// The final context; while it runs, what a task after all that has been done would see.
+    /// The final context; while it runs, the context that a task after all completed tasks would see.
     pub context: BTreeMap<Key, Json>,
-    /// Why it failed: which task, which attempt, which error, and the hint; or why it does not go on, and what to do.
+    /// Why it failed (task, attempt, error, hint), or why it cannot go on and what to do.
     pub error: Option<String>,
-    /// The attempt that made it fail.
+    /// The task and attempt that made it fail.
     pub failed: Option<(TaskId, u32)>,
-    /// Each task, in the order of the definition.
+    /// All tasks, in the order of the definition.
     pub tasks: Vec<TaskOutcome>,
 }
 
-/// How a task ended, or how it stands.
+/// The final or current state of a task.
 #[derive(Clone, Debug)]
 pub struct TaskOutcome {
     /// The task.
@@ -71,11 +71,11 @@ pub struct Listed {
     pub ended: Option<Timestamp>,
     /// How many events it has.
     pub events: u64,
-    /// How it stands, why, and what to do.
+    /// Its status, the reason, and what to do.
     pub standing: Standing,
 }
 
-/// What is told of an execution.
+/// Returns the outcome of an execution in its current state.
 #[must_use]
 pub fn outcome(state: &Execution) -> Outcome {
     let is_final = state.status().is_final();
@@ -115,7 +115,7 @@ fn task_outcome(state: &Execution, task: TaskIndex) -> TaskOutcome {
     }
 }
 
-/// Why a task was skipped, in a sentence's half: the rule, and what decided it.
+/// Describes why a task was skipped: the rule, and what decided it.
 fn describe_skip(why: &SkipReason) -> String {
     let tasks = why.tasks.iter().map(|(task, settled)| format!("{task}: {settled:?}"));
     let keys = why.keys.iter().map(|key| format!("context '{key}'"));
@@ -124,13 +124,13 @@ fn describe_skip(why: &SkipReason) -> String {
     format!("{by_failure}rule {} ({})", why.rule, decided.join(", "))
 }
 
-/// What the listing tells of an execution. `known` is how it stands, where its engine knows more than its events say.
+/// Decodes an entry of the listing. `known` is the standing that its engine keeps beyond the events, if any.
 pub(crate) fn listed(entry: &StreamEntry, known: Option<Standing>) -> Result<Listed, DecodeError> {
     let label = codec::decode_label(&entry.label)?;
     Ok(Listed {
         execution: execution_of(entry.stream),
         workflow: label.workflow,
-        // What was known of it before its end is no longer so.
+        // A standing of before its end is out of date.
         standing: known.filter(|_| label.ended.is_none()).unwrap_or_else(|| ExecutionStatus::from(label.status).into()),
         started: label.started,
         ended: label.ended,

@@ -1,4 +1,4 @@
-//! Output commit: what waits for a batch to be durable, and is done by the log's acknowledgement.
+//! Output commit: the log's acknowledgement performs the effects of a batch once it is durable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use super::completion::{Completion, Durable, Promise};
 use super::errors::WaitError;
 use super::handle::TaskHandle;
 use super::message::{Finished, Message};
-use super::narration;
 use super::outcome::Outcome;
 use super::task::{AttemptEnd, Notice, Observer, Results, TaskResult};
+use super::trace;
 use super::workers::Workers;
 use super::workflow::Workflow;
 use crate::core::context::values;
@@ -26,7 +26,7 @@ use crate::core::graph::TaskIndex;
 use crate::core::state::Execution;
 use crate::core::task_context::{TaskContext, Write};
 
-/// What has to be done once a batch is durable.
+/// The effects of an execution's batch, performed once it is durable.
 pub(super) struct Acknowledged {
     pub(super) execution: ExecutionId,
     pub(super) events: Vec<Recorded>,
@@ -44,16 +44,16 @@ pub(super) struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Runs on the log's writer thread: hands over, and does no work of its own.
+    /// Runs on the log's writer thread and must not block.
     pub(super) fn perform(mut self, result: Result<Appended, AppendError>) {
         if let Err(error) = result {
-            // The scheduler first: whoever is told the reason and asks again gets the same answer.
-            let told = error.clone();
+            // Tell the scheduler first, so that a caller who gets the error and asks again gets the same answer.
+            let reason = error.clone();
             let _scheduler_may_be_gone = self.own.send(match error {
                 AppendError::Conflict { .. } | AppendError::Invalid(_) => {
-                    Message::Refused { execution: self.execution, error: told }
+                    Message::Refused { execution: self.execution, error: reason }
                 }
-                _ => Message::LogFailed(told),
+                _ => Message::LogFailed(reason),
             });
             self.durable.complete(Err(error.clone()));
             self.completion.complete(Err(WaitError::Log(error.into())));
@@ -61,7 +61,7 @@ impl Acknowledged {
         }
         self.durable.complete(Ok(()));
         for recorded in &self.events {
-            narration::tell(self.execution, self.workflow.name(), &recorded.event);
+            trace::trace_event(self.execution, self.workflow.name(), &recorded.event);
         }
         for (observer, notice) in std::mem::take(&mut self.notices) {
             let _an_observer_that_panics_lets_go_of_its_notice = catch_unwind(AssertUnwindSafe(|| observer(notice)));
@@ -77,7 +77,7 @@ impl Acknowledged {
                     self.workers.stop(self.execution, self.workflow.graph().name(*task), *attempt);
                 }
                 Effect::Answer => {
-                    // Not before it is answered: whoever asks while a notice holds the answer back has to wait, too.
+                    // After the answer: a caller who asks while a notice delays the answer has to wait, too.
                     let (own, execution) = (self.own.clone(), self.execution);
                     self.completion.wait(Box::new(move |_| {
                         let _scheduler_may_be_gone = own.send(Message::Over(execution));
@@ -110,7 +110,7 @@ impl Acknowledged {
     }
 }
 
-/// What observers are told of the attempts that ended with these events.
+/// Returns the notices for observers of the attempts that ended with these events.
 pub(super) fn notices(
     state: &Execution,
     workflow: &Workflow,
@@ -141,7 +141,7 @@ pub(super) fn notices(
         .collect()
 }
 
-/// An attempt that leaves a value that is too long has failed, and keeps the others.
+/// Fails an attempt that wrote a value over the limit, and drops that value only.
 fn refuse_long_values(
     writes: Vec<Write>,
     result: Result<(), TaskError>,
@@ -159,7 +159,7 @@ fn refuse_long_values(
     (writes.into_iter().filter(|write| length(write) <= limit).collect(), result.and(Err(error)))
 }
 
-/// When the log last let attempts go.
+/// When attempts were last released to run.
 #[derive(Clone)]
 pub(super) struct Released {
     began: Instant,

@@ -1,4 +1,4 @@
-//! Rebuilding an execution: its stream is read and folded.
+//! Rebuilds an execution by folding its stream.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub enum RebuildError {
         /// Why.
         error: DecodeError,
     },
-    /// A body was erased, so what came of it cannot be known.
+    /// A body was erased, so the state after it is unknown.
     #[error("execution {execution}: the body at seq {seq} was erased; the execution can be shown, but not resumed")]
     Erased {
         /// The execution.
@@ -43,7 +43,7 @@ pub enum RebuildError {
         /// The record.
         seq: u64,
     },
-    /// The events do not follow from each other.
+    /// An event is illegal in the state before it.
     #[error("execution {execution}: {error}")]
     Illegal {
         /// The execution.
@@ -60,7 +60,7 @@ pub enum RebuildError {
 }
 
 impl RebuildError {
-    /// How an unfinished execution stands that cannot be rebuilt.
+    /// The standing of an unfinished execution that cannot be rebuilt.
     #[must_use]
     pub fn standing(&self, id: ExecutionId) -> Standing {
         let what = self.to_string();
@@ -68,10 +68,8 @@ impl RebuildError {
             Self::Decode { error: DecodeError::Newer { .. }, .. } => {
                 Standing::unreadable(&what, "open the log with the version that wrote it, or a newer one")
             }
-            Self::Erased { .. } => Standing::unreadable(&what, "do its work again under another id"),
-            Self::Read(error) if !error.is_damage() => {
-                Standing::unreadable(&what, "fix the cause and open the log again")
-            }
+            Self::Erased { .. } => Standing::unreadable(&what, "run the workflow again under another id"),
+            Self::Read(error) if !error.is_damage() => Standing::unreadable(&what, "fix the cause and reopen the log"),
             Self::Read(_) | Self::Decode { .. } | Self::Illegal { .. } | Self::Empty(_) | Self::Foreign(_) => {
                 Standing::damaged(id, &what)
             }
@@ -79,13 +77,13 @@ impl RebuildError {
     }
 }
 
-/// Records that are read at once.
+/// Number of records per read.
 const PAGE: usize = 1_024;
 
-/// Rebuilds an execution: reads its stream, and folds it.
+/// Rebuilds an execution: reads its stream and folds it.
 ///
 /// # Errors
-/// [`RebuildError`] if the stream is not there, not whole, or not the history of an execution.
+/// [`RebuildError`] if the stream is missing, incomplete, or not the history of an execution.
 pub fn rebuild(log: &dyn LogReader, execution: ExecutionId) -> Result<Execution, RebuildError> {
     let graphs = LogGraphs { log };
     let mut state = None;
@@ -97,7 +95,7 @@ pub fn rebuild(log: &dyn LogReader, execution: ExecutionId) -> Result<Execution,
     state.ok_or(RebuildError::Empty(execution))
 }
 
-/// The events of an execution, with their places.
+/// Returns the events of an execution with their `seq`.
 pub(super) fn events(log: &dyn LogReader, execution: ExecutionId) -> Result<Vec<(Seq, Event)>, RebuildError> {
     let mut events = Vec::new();
     visit(log, execution, |Recorded { seq, event, .. }| {
@@ -107,7 +105,7 @@ pub(super) fn events(log: &dyn LogReader, execution: ExecutionId) -> Result<Vec<
     Ok(events)
 }
 
-/// Goes through the events of an execution, page by page.
+/// Visits the events of an execution, page by page.
 fn visit(
     log: &dyn LogReader,
     execution: ExecutionId,
@@ -140,7 +138,7 @@ fn visit(
     }
 }
 
-/// What the log says of an erased event: see [`crate::core::erasure`].
+/// Returns the log's record of an erasure, see [`crate::core::erasure`]. Reads them all on first use.
 fn erasure_of(
     log: &dyn LogReader,
     erasures: &mut Option<BTreeMap<u64, Erasure>>,

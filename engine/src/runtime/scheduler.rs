@@ -1,8 +1,8 @@
 //! The scheduler: one thread that owns every live execution, and so needs no locks.
 //!
 //! It takes messages, decides, folds at once, and hands each execution's events to the log as one batch. **Output
-//! commit:** the effects of a batch are performed by the log's acknowledgement, so nothing runs and nobody is answered
-//! before what led to it is durable; meanwhile the scheduler goes on with other executions.
+//! commit:** the log's acknowledgement performs the effects of a batch, so no attempt runs and no caller is answered
+//! before the events that led to it are durable. Meanwhile the scheduler works on other executions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -30,21 +30,21 @@ use crate::core::schedule::{Schedule, ScheduleId};
 use crate::core::time::Timestamp;
 use crate::core::trigger::{Trigger, TriggerId};
 
-mod asking;
-mod deferring;
-mod ending;
-mod handing_over;
-mod held;
+mod batches;
+mod deferral;
 mod live;
 mod nested;
 mod outbox;
+mod recovery;
+mod requests;
 mod schedules;
-mod settling;
+mod settle;
+mod shutdown;
 mod slots;
 mod sources;
 mod stalls;
-mod starting;
-mod starting_many;
+mod start;
+mod start_many;
 mod triggers;
 mod waiters;
 
@@ -52,8 +52,8 @@ use live::{Live, LiveSchedule, LiveTrigger, live_triggers};
 use slots::{Slots, slot_of};
 use waiters::{NestedWaits, Settling, Stalls, Stopping};
 
-/// What the scheduler works with.
-pub(crate) struct Shell {
+/// The services that the scheduler uses.
+pub(crate) struct Services {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) config: EngineConfig,
@@ -61,89 +61,89 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) workers: Arc<Workers>,
     pub(crate) messages: Receiver<Message>,
-    /// A way back to itself, for what happens on other threads.
+    /// The scheduler's own sender, for callbacks on other threads.
     pub(crate) own: Sender<Message>,
     pub(crate) standings: Standings,
     pub(crate) completions: Completions,
 }
 
-/// What a log was found to hold when it was opened.
-pub(crate) struct Found {
+/// The unfinished streams of a log when it was opened.
+pub(crate) struct OpenStreams {
     pub(crate) unfinished: BTreeMap<ExecutionId, Unfinished>,
     pub(crate) schedules: BTreeMap<ScheduleId, Schedule>,
     pub(crate) triggers: BTreeMap<TriggerId, Trigger>,
 }
 
 pub(crate) struct Scheduler {
-    shell: Shell,
+    services: Services,
     live: HashMap<ExecutionId, Live>,
-    /// The ends of those that are live.
+    /// The completions of the live executions.
     completions: PublishedCompletions,
     held: BTreeMap<ExecutionId, Unfinished>,
-    /// Executions with ready tasks; each gets one slot before it goes to the end again.
+    /// Executions with ready tasks, round-robin: each gets one slot and moves to the back.
     runnable: VecDeque<ExecutionId>,
-    /// Executions with something for the log.
-    touched: Vec<ExecutionId>,
-    /// Executions that start together: in one batch, so that all of them do or none.
-    together: Vec<Vec<ExecutionId>>,
-    /// Executions of which an attempt has left its slot, or come back to one, in this turn.
-    moved: HashSet<ExecutionId>,
-    /// Executions with answers.
-    asked: Vec<ExecutionId>,
+    /// Executions with events to append.
+    dirty: Vec<ExecutionId>,
+    /// Groups of executions that start atomically, each in one batch.
+    start_groups: Vec<Vec<ExecutionId>>,
+    /// Executions with an attempt that released or took a slot in this turn.
+    slots_changed: HashSet<ExecutionId>,
+    /// Executions with pending answers.
+    to_answer: Vec<ExecutionId>,
     slots: Slots,
     nested: NestedWaits,
     stalls: Stalls,
     released: Released,
-    /// The time of this turn by the wall clock, which schedules and triggers go by.
+    /// The time of this turn by the wall clock, which schedules and triggers use.
     wall: Timestamp,
-    /// The time of this turn: everything that is decided in it happens then.
+    /// The time of this turn; all events decided in it get this time.
     now: Timestamp,
     /// The next timer of each live execution, schedule and trigger that has one.
     timers: BTreeSet<(Timestamp, Alarm)>,
     schedules: BTreeMap<ScheduleId, LiveSchedule>,
     triggers: BTreeMap<TriggerId, LiveTrigger>,
-    /// Schedules and triggers with something for the log, and with answers.
-    touched_sources: Vec<Source>,
-    asked_sources: Vec<Source>,
+    /// Schedules and triggers with events to append, and those with pending answers.
+    dirty_sources: Vec<Source>,
+    sources_to_answer: Vec<Source>,
     warned: HashSet<(Arc<str>, TaskId, Key)>,
     failed: Option<AppendError>,
     stopping: Option<Stopping>,
     settling: Settling,
 }
 
-/// Whose timer it is. What is due at the same time rings in this order.
+/// The owner of a timer. Timers that are due at the same time fire in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
     Source(Source),
     Execution(ExecutionId),
 }
 
-/// Messages that are taken before what they led to goes to the log.
-const TURN: usize = 256;
+/// Maximum number of messages handled in one turn, before its events go to the log.
+const MAX_TURN_MESSAGES: usize = 256;
 
-/// How long after they were let go attempts count as ones that end together. About as long as a flush takes.
-const TOGETHER: Duration = Duration::from_micros(400);
+/// Attempts that end within this time after their common release count as ending together. About the time of one flush.
+const GATHER_WINDOW: Duration = Duration::from_micros(400);
 
 impl Scheduler {
-    pub(crate) fn new(shell: Shell, found: Found) -> Self {
-        let (now, wall) = (shell.clock.now(), shell.clock.wall());
-        let slots = u32::try_from(shell.config.max_concurrent_tasks.max(1)).unwrap_or(u32::MAX);
+    pub(crate) fn new(services: Services, open: OpenStreams) -> Self {
+        let (now, wall) = (services.clock.now(), services.clock.wall());
+        let slots = u32::try_from(services.config.max_concurrent_tasks.max(1)).unwrap_or(u32::MAX);
         Self {
             live: HashMap::new(),
-            completions: PublishedCompletions(shell.completions.clone()),
-            shell,
+            completions: PublishedCompletions(services.completions.clone()),
+            services,
             wall,
             now,
-            schedules: found.schedules.into_iter().map(|(id, state)| (id, LiveSchedule::found(state))).collect(),
-            triggers: live_triggers(found.triggers, &found.unfinished),
-            held: found.unfinished,
-            touched_sources: Vec::new(),
-            asked_sources: Vec::new(),
+            schedules: open.schedules.into_iter().map(|(id, state)| (id, LiveSchedule::from_log(state))).collect(),
+            triggers: live_triggers(open.triggers, &open.unfinished),
+            held: open.unfinished,
+            dirty_sources: Vec::new(),
+            sources_to_answer: Vec::new(),
             runnable: VecDeque::new(),
-            touched: Vec::new(),
-            together: Vec::new(),
-            moved: HashSet::new(),
-            asked: Vec::new(),
+            dirty: Vec::new(),
+            start_groups: Vec::new(),
+            slots_changed: HashSet::new(),
+            to_answer: Vec::new(),
             slots: Slots::new(slots),
             nested: NestedWaits::new(),
             stalls: Stalls::default(),
@@ -156,22 +156,22 @@ impl Scheduler {
         }
     }
 
-    /// Runs until it is shut down, or nobody is left who could ask for anything.
+    /// Runs until it is shut down or all senders are gone.
     pub(crate) fn run(mut self) {
-        self.attend();
+        self.resume_waiting();
         self.finish_turn();
         loop {
             if self.is_done_stopping() {
                 return self.stop();
             }
             let received = self.receive();
-            self.now = self.shell.clock.now();
-            self.wall = self.shell.clock.wall();
+            self.now = self.services.clock.now();
+            self.wall = self.services.clock.wall();
             match received {
                 Ok(message) => {
-                    self.take(message);
-                    for message in self.shell.messages.clone().try_iter().take(TURN) {
-                        self.take(message);
+                    self.handle(message);
+                    for message in self.services.messages.clone().try_iter().take(MAX_TURN_MESSAGES) {
+                        self.handle(message);
                     }
                     self.gather();
                 }
@@ -186,26 +186,26 @@ impl Scheduler {
 
     /// Waits for a message, but not past the next timer.
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
-        let timer = self.timers.first().and_then(|(due, _)| self.shell.clock.instant(*due));
+        let timer = self.timers.first().and_then(|(due, _)| self.services.clock.instant(*due));
         let stop = self.stopping.as_ref().and_then(Stopping::until);
         match [timer, stop, self.settling.until(), self.stalls.until()].into_iter().flatten().min() {
-            Some(deadline) => self.shell.messages.recv_deadline(deadline),
-            None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => self.services.messages.recv_deadline(deadline),
+            None => self.services.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
-    /// Where more is ready than there are slots, waits a moment for the other attempts that were let go together with the
-    /// one that has ended: short tasks end together, and their successors can then share a flush. Without a backlog, and
-    /// for attempts that run longer, nobody waits.
+    /// With a backlog of ready tasks, waits briefly for the other attempts that were released together with the one
+    /// that ended: short tasks end together, and their successors can then share a flush. Without a backlog, or for
+    /// longer attempts, returns immediately.
     fn gather(&mut self) {
-        let until = self.released.at() + TOGETHER;
+        let until = self.released.at() + GATHER_WINDOW;
         while !self.runnable.is_empty() && self.slots.are_partly_free() {
-            let Ok(message) = self.shell.messages.recv_deadline(until) else { return };
-            self.take(message);
+            let Ok(message) = self.services.messages.recv_deadline(until) else { return };
+            self.handle(message);
         }
     }
 
-    fn take(&mut self, message: Message) {
+    fn handle(&mut self, message: Message) {
         match message {
             Message::Start { request, id, reply } => self.start(request, id, reply),
             Message::Execute { request, id, then } => self.execute(request, id, then),
@@ -217,11 +217,11 @@ impl Scheduler {
             Message::Finished(finished) => finished.into_iter().for_each(|one| self.attempt_finished(one)),
             Message::WaitBegins { ticket, wait } => drop(self.nested.insert(ticket, wait)),
             Message::WaitEnds { ticket } => drop(self.nested.remove(&ticket)),
-            Message::OnStall(look) => self.stalls.on_stall(look),
-            Message::Activities(report) => self.take_activities(&report),
+            Message::OnStall(ask_report) => self.stalls.on_stall(ask_report),
+            Message::Activities(report) => self.handle_report(&report),
             Message::Slot { attempt, request } => self.slot_requested(attempt, request),
             Message::Counts { attempt, counts } => self.count(&attempt, counts),
-            Message::Registered => self.attend(),
+            Message::Registered => self.resume_waiting(),
             Message::Control { execution, control, reply } => match self.control(execution, control) {
                 Ok(()) => self.answer_when_durable(
                     execution,
@@ -244,15 +244,15 @@ impl Scheduler {
             Message::SourceRefused { source, error } => self.source_refused(source, &error),
             Message::Settle { reply } => self.settle(reply),
             Message::Durable(execution) => self.settling.durable(execution),
-            Message::Shutdown { grace, reply } => self.stop_within(grace, reply),
+            Message::Shutdown { grace, reply } => self.begin_stop(grace, reply),
         }
     }
 
-    /// Looks after whatever waited for something to be registered, or for this engine.
-    fn attend(&mut self) {
-        self.take_over_held();
-        self.attend_schedules();
-        self.attend_triggers();
+    /// Picks up executions, schedules and triggers that waited for this engine or for a registration.
+    fn resume_waiting(&mut self) {
+        self.recover_held();
+        self.catch_up_schedules();
+        self.sync_triggers();
     }
 
     fn attempt_finished(&mut self, finished: Finished) {
@@ -271,12 +271,12 @@ impl Scheduler {
         }
     }
 
-    /// The timeout of an attempt counts from now on, or not yet.
+    /// Starts the timeout of an attempt, or marks it as not counting yet.
     fn count(&mut self, (execution, task, attempt): &AttemptKey, counts: bool) {
         let Some(live) = self.live.get_mut(execution) else { return };
         match live.state.count_attempt(task, *attempt, counts.then_some(self.now)) {
-            Ok(()) => self.keep(*execution, Decision::default()),
-            Err(why) => tracing::debug!(%execution, why, "what a late attempt said of its time was ignored"),
+            Ok(()) => self.record(*execution, Decision::default()),
+            Err(why) => tracing::debug!(%execution, why, "a late timing report was ignored"),
         }
     }
 
@@ -303,15 +303,15 @@ impl Scheduler {
     fn decide(&mut self, execution: ExecutionId, command: Command) -> Result<(), Rejection> {
         let Some(live) = self.live.get_mut(&execution) else { return Ok(()) };
         let decision = decide(&mut live.state, command, self.now)?;
-        self.keep(execution, decision);
+        self.record(execution, decision);
         Ok(())
     }
 
-    /// Keeps a decision until the end of the turn, and does at once what needs no durability.
-    fn keep(&mut self, execution: ExecutionId, decision: Decision) {
+    /// Records a decision until the end of the turn. Effects that need no durability are performed immediately.
+    fn record(&mut self, execution: ExecutionId, decision: Decision) {
         let Some(live) = self.live.get_mut(&execution) else { return };
         if live.events.is_empty() && !decision.events.is_empty() {
-            self.touched.push(execution);
+            self.dirty.push(execution);
         }
         live.events.extend(decision.events);
         let next = live.state.next_timer().map(|(due, _)| due);
@@ -332,7 +332,7 @@ impl Scheduler {
                 Effect::Collided { task, collision } => {
                     tracing::warn!(
                         %execution, %task, key = %collision.key,
-                        "branches wrote context key '{}' without seeing each other; task '{task}' sees the value of the one that is later in its dependencies",
+                        "concurrent branches wrote context key '{}'; task '{task}' sees the value of the one later in its dependencies",
                         collision.key
                     );
                 }
@@ -345,19 +345,19 @@ impl Scheduler {
         }
     }
 
-    /// Gives free slots to ready tasks, and hands everything that was decided to the log.
+    /// Gives free slots to ready tasks, and hands all new events to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
-        self.refuse_hopeless_wait(&[]);
-        self.look_for_stalls();
-        self.note_standings();
-        self.hand_over();
-        for execution in std::mem::take(&mut self.asked) {
+        self.refuse_deadlocked_wait(&[]);
+        self.check_for_stall();
+        self.update_standings();
+        self.append_dirty();
+        for execution in std::mem::take(&mut self.to_answer) {
             let Some(live) = self.live.get_mut(&execution) else { continue };
             let durable = live.durable.clone();
             std::mem::take(&mut live.answers).into_iter().for_each(|answer| durable.wait(answer));
         }
-        for source in std::mem::take(&mut self.asked_sources) {
+        for source in std::mem::take(&mut self.sources_to_answer) {
             if let Some(outbox) = self.outbox(source) {
                 outbox.release_answers();
             }
@@ -369,7 +369,7 @@ impl Scheduler {
         if self.failed.is_some() {
             return;
         }
-        self.let_return();
+        self.resume_deferred();
         if self.stopping.is_some() {
             return;
         }
@@ -382,7 +382,7 @@ impl Scheduler {
         }
     }
 
-    /// The task whose turn it is.
+    /// The next ready task, round-robin over the executions.
     fn next_ready(&mut self) -> Option<(ExecutionId, TaskIndex)> {
         while let Some(execution) = self.runnable.pop_front() {
             let Some(live) = self.live.get_mut(&execution) else { continue };

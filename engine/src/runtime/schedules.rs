@@ -1,4 +1,4 @@
-//! Schedules: how they are made and listed, why that fails, and their history in the log.
+//! Schedules: creation, listing, errors, and history in the log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,21 +19,21 @@ use crate::core::schedule::{Catchup, Recorded, Schedule, ScheduleFired, Schedule
 use crate::core::standing::ExecutionStatus;
 use crate::core::time::Timestamp;
 
-/// A schedule that is to be made.
+/// A schedule to create.
 #[derive(Clone, Debug)]
 pub struct NewSchedule {
-    /// What its user calls it, to tell it from others of the same workflow.
+    /// The user's name for it, to distinguish schedules of the same workflow.
     pub name: Option<Arc<str>>,
     /// The workflow that it starts.
     pub workflow: Arc<str>,
     /// When it fires: see [`CronExpression`](super::cron::CronExpression).
     pub expression: String,
-    /// The IANA time zone that the expression is read in.
+    /// The IANA time zone of the expression.
     pub timezone: String,
-    /// What becomes of fires that nobody was there for.
+    /// What to do about fires that were missed while no engine ran.
     pub catchup: Catchup,
-    /// The input of its executions. They get `schedule_id`, `schedule_expression`, `schedule_timezone` and
-    /// `scheduled_time` too.
+    /// The input of its executions. The engine adds `schedule_id`, `schedule_expression`, `schedule_timezone` and
+    /// `scheduled_time`.
     pub input: Vec<(Key, Json)>,
 }
 
@@ -42,42 +42,42 @@ pub struct NewSchedule {
 pub struct ListedSchedule {
     /// Its id.
     pub id: ScheduleId,
-    /// How it stands.
+    /// Its state.
     pub label: ScheduleLabel,
-    /// What its user calls it.
+    /// The user's name for it.
     pub name: Option<Arc<str>>,
     /// The input of its executions.
     pub input: Vec<(Key, Json)>,
-    /// Whether its workflow is registered: it does not fire before.
+    /// Whether its workflow is registered; otherwise it does not fire.
     pub is_registered: bool,
 }
 
 /// A fire in a schedule's history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PastFire {
-    /// The time that it fired for.
+    /// The scheduled time.
     pub scheduled: Timestamp,
     /// When it fired.
     pub fired: Timestamp,
     /// The execution that it started.
     pub execution: ExecutionId,
-    /// How that stands.
+    /// The status of that execution.
     pub standing: Standing,
 }
 
-/// How the execution of a fire stands.
+/// The status of the execution of a fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The log has it.
     Known {
-        /// How it stands.
+        /// Its status.
         status: ExecutionStatus,
         /// When it ended.
         ended: Option<Timestamp>,
     },
-    /// It was removed from the log on purpose, and how it ended with it.
+    /// It was pruned from the log, so its end is unknown.
     Pruned,
-    /// The log does not have it, and nothing says why. A fire and its execution are one write, so this must not be.
+    /// The log does not have it. A fire and its execution are appended atomically, so this must not happen.
     Missing,
 }
 
@@ -92,33 +92,33 @@ impl Standing {
     }
 }
 
-/// How the fires of all schedules went.
+/// Counts of the fires of all schedules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScheduleStats {
-    /// How many there were, apart from those whose executions were pruned.
+    /// Number of fires, except those whose executions were pruned.
     pub total: u64,
-    /// How many executions of them have completed.
+    /// Number of fires whose execution completed.
     pub successful: u64,
-    /// How many executions of them are missing in the log. A fire and its execution are appended as one, so there are
-    /// none.
+    /// Number of fires whose execution is missing in the log. Always 0: a fire and its execution are appended
+    /// atomically.
     pub lost: u64,
 }
 
-/// Why something asked of a schedule was not done.
+/// Why an operation on a schedule failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
-    /// The expression or the time zone is none.
+    /// The expression or the time zone is invalid.
     #[error(transparent)]
     Cron(#[from] CronError),
     /// There is no such schedule, or it was deleted.
     #[error("there is no schedule {0} in this log, or it was deleted")]
     NotFound(ScheduleId),
-    /// The name cannot be listed.
-    #[error("a workflow's name has 1 to {LONGEST_NAME} bytes")]
+    /// The workflow's name is empty or too long.
+    #[error("a workflow's name must have 1 to {LONGEST_NAME} bytes")]
     Name,
     /// The schedule's own name is empty or too long.
-    #[error("a schedule's name has 1 to {LONGEST_NAME} bytes")]
+    #[error("a schedule's name must have 1 to {LONGEST_NAME} bytes")]
     ScheduleName,
     /// A value is too long.
     #[error("context key '{key}': the value has {bytes} bytes of JSON, more than max_value_bytes ({limit})")]
@@ -130,7 +130,7 @@ pub enum ScheduleError {
         /// The limit.
         limit: usize,
     },
-    /// The schedule cannot take it.
+    /// The schedule's state does not allow the operation.
     #[error("{0}")]
     Rejected(String),
     /// The log failed.
@@ -152,12 +152,12 @@ pub(super) fn past_fire(
     time: Timestamp,
     fired: &ScheduleFired,
 ) -> Result<PastFire, ScheduleError> {
-    let standing = how_it_stands(log, fired.execution)?;
+    let standing = fire_standing(log, fired.execution)?;
     Ok(PastFire { scheduled: fired.scheduled, fired: time, execution: fired.execution, standing })
 }
 
-/// How the execution of a fire stands.
-pub(super) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Result<Standing, LogFault> {
+/// Returns the status of a fire's execution.
+pub(super) fn fire_standing(log: &dyn LogReader, execution: ExecutionId) -> Result<Standing, LogFault> {
     match log.stream(stream_of(execution)) {
         Ok(entry) => {
             let listed = listed(&entry, None)?;
@@ -169,25 +169,25 @@ pub(super) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Resu
     }
 }
 
-/// Records that are read at once.
+/// Number of records per read.
 const PAGE: u64 = 512;
 
-/// The events of a schedule, the last one first.
-pub(super) struct Backwards<'a> {
+/// Iterates over the events of a schedule, newest first.
+pub(super) struct NewestFirst<'a> {
     log: &'a dyn LogReader,
     stream: StreamId,
-    /// Events before this place are still to be read.
+    /// Events before this `seq` remain to be read.
     before: u64,
     page: Vec<Recorded>,
 }
 
-impl<'a> Backwards<'a> {
+impl<'a> NewestFirst<'a> {
     pub(super) fn over(log: &'a dyn LogReader, entry: &StreamEntry) -> Self {
         Self { log, stream: entry.stream, before: entry.records, page: Vec::new() }
     }
 }
 
-impl Iterator for Backwards<'_> {
+impl Iterator for NewestFirst<'_> {
     type Item = Result<Recorded, ScheduleError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -206,7 +206,7 @@ impl Iterator for Backwards<'_> {
     }
 }
 
-/// At most `count` events of a schedule.
+/// Reads up to `count` events of a schedule.
 pub(super) fn read_events(
     log: &dyn LogReader,
     stream: StreamId,
@@ -216,7 +216,7 @@ pub(super) fn read_events(
     read_page(log, stream, from, usize::try_from(count).unwrap_or(usize::MAX), codec::decode_schedule_event)
 }
 
-/// Rebuilds a schedule: reads its stream, and folds it.
+/// Rebuilds a schedule: reads its stream and folds it.
 ///
 /// # Errors
 /// [`ScheduleError::Log`] if the stream cannot be read, or is not the history of a schedule.
@@ -235,8 +235,8 @@ pub fn rebuild_schedule(log: &dyn LogReader, id: ScheduleId) -> Result<Schedule,
     }
 }
 
-/// The schedules of a log that are not deleted, each folded. One that cannot be is left alone, with a word in the log.
-pub(super) fn found(log: &dyn EventLog) -> Result<BTreeMap<ScheduleId, Schedule>, ReadError> {
+/// Loads the schedules of a log that are not deleted, each folded. Logs an error for one that cannot be, and skips it.
+pub(super) fn load(log: &dyn EventLog) -> Result<BTreeMap<ScheduleId, Schedule>, ReadError> {
     let mut found = BTreeMap::new();
     for entry in streams(log, StreamKind::Schedule, true)? {
         let id = ScheduleId(*entry.stream.as_bytes());

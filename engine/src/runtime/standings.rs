@@ -1,5 +1,5 @@
-//! What an engine knows of its unfinished executions beyond what their events say: those that it holds, and those that
-//! wait. The log shows it to its readers as notices.
+//! The standings of unfinished executions beyond their events: whether they are held or wait. The log passes them to
+//! its readers as notices.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::core::codec::encode_standing;
 use crate::core::event::ExecutionId;
 use crate::core::standing::Standing;
 
-/// The standing of each execution for which the log alone does not tell it. Shared between threads.
+/// The standing of each execution where it differs from what its events say. Shared between threads.
 #[derive(Clone)]
 pub(crate) struct Standings {
     log: Arc<dyn EventLog>,
@@ -24,7 +24,7 @@ impl Standings {
         Self { log, known: Arc::default() }
     }
 
-    /// The standing of an execution, if it is another one than its events say.
+    /// The standing of an execution, if it differs from what its events say.
     pub(crate) fn get(&self, id: ExecutionId) -> Option<Standing> {
         lock(&self.known).get(&id).cloned()
     }
@@ -34,7 +34,7 @@ impl Standings {
         self.get(id).filter(|standing| standing.status.is_left())
     }
 
-    /// Sets or clears the standing of an execution. Returns whether that is new.
+    /// Sets or clears the standing of an execution. Returns whether it changed.
     pub(crate) fn set(&self, id: ExecutionId, standing: Option<Standing>) -> bool {
         let mut known = lock(&self.known);
         if known.get(&id) == standing.as_ref() {

@@ -1,4 +1,4 @@
-//! The streams of a log: their listing, and what schedules and triggers have in theirs.
+//! Listing streams, and reading the events of schedules and triggers.
 
 use cloacina_store::log::{LogReader, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::record::{StreamId, StreamKind};
@@ -8,10 +8,10 @@ use crate::core::codec::DecodeError;
 use crate::core::fold::Recorded;
 use crate::core::time::Timestamp;
 
-/// Entries of the listing that are read at once.
+/// Number of listing entries per read.
 pub(super) const LISTING_PAGE: usize = 1_000;
 
-/// The streams of a kind, newest first.
+/// Returns the streams of a kind, newest first.
 pub(super) fn streams(log: &dyn LogReader, kind: StreamKind, open_only: bool) -> Result<Vec<StreamEntry>, ReadError> {
     let mut found = Vec::new();
     let mut filter = StreamFilter { kind: Some(kind), open_only, before: None, limit: LISTING_PAGE };
@@ -23,7 +23,7 @@ pub(super) fn streams(log: &dyn LogReader, kind: StreamKind, open_only: bool) ->
     }
 }
 
-/// At most `count` events of a stream from some place on. An erased one is an error: the state cannot be known without it.
+/// Reads up to `count` events of a stream from `from` on. An erased event is an error: the state is unknown without it.
 pub(super) fn read_page<E>(
     log: &dyn LogReader,
     stream: StreamId,

@@ -1,4 +1,4 @@
-//! What a task is to the runtime: its definition, and a body that can be run.
+//! Tasks for the runtime: a definition and a body.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,30 +20,29 @@ use crate::core::retry::RetryPolicy;
 use crate::core::task_context::TaskContext;
 use crate::core::time::Millis;
 
-/// A task: what the log knows of it, and what runs.
+/// A task: its definition and its body.
 #[derive(Clone)]
 pub struct Task {
-    /// What the log knows.
+    /// Its definition, which is stored in the log.
     pub definition: TaskDefinition,
-    /// What runs.
+    /// The code that runs.
     pub body: TaskBody,
-    /// Who is told how its attempts end.
+    /// Called at the end of each attempt.
     pub observer: Option<Arc<Observer>>,
 }
 
-/// Is told how an attempt ended, once that is durable. Runs on the log's writer thread: hand over, do not work.
+/// Called with the end of an attempt, once that is durable. Runs on the log's writer thread and must not block.
 pub type Observer = dyn Fn(Notice) + Send + Sync;
 
-/// How an attempt ended. Those who wait for the execution are answered after its last notice was dropped.
+/// The end of an attempt. Waiters for the execution are answered after its last notice is dropped.
 ///
-/// A process that dies between the end of an attempt and its notice takes the notice with it: an observer is told at
-/// most once.
+/// Delivered at most once: a process that dies between the end of an attempt and its notice loses the notice.
 pub struct Notice {
-    /// Which attempt it was.
+    /// The attempt.
     pub info: AttemptInfo,
     /// How it ended.
     pub end: AttemptEnd,
-    /// What the task's dependents see of it; of a failed attempt, what it saw itself.
+    /// The context that the task's dependents see; for a failed attempt, the context that it saw itself.
     pub context: Vec<(Key, Json)>,
     pub(crate) _hold: Hold<Result<Arc<Outcome>, WaitError>>,
 }
@@ -53,21 +52,21 @@ pub struct Notice {
 pub enum AttemptEnd {
     /// It succeeded.
     Completed,
-    /// It failed, and another one will follow.
+    /// It failed and will be retried.
     Retrying(TaskError),
     /// It failed, and with it the task.
     Failed(TaskError),
 }
 
-/// What runs when a task runs.
+/// The code of a task.
 #[derive(Clone)]
 pub enum TaskBody {
     /// A function on a worker thread.
     Blocking(Arc<TaskFunction>),
     /// A future on tokio.
     Async(Arc<dyn Fn(TaskContext, TaskHandle) -> AsyncBody + Send + Sync>),
-    /// Somebody else's executor: the function hands the attempt over and returns at once (it runs on the log's writer
-    /// thread, which has other work); whoever has the attempt calls [`RunningAttempt::finish`].
+    /// An external executor: the function hands the attempt over and returns immediately (it runs on the log's writer
+    /// thread and must not block); the executor calls [`RunningAttempt::finish`].
     Detached(Arc<dyn Fn(RunningAttempt) + Send + Sync>),
 }
 
@@ -77,15 +76,15 @@ pub type TaskResult = Result<(), TaskError>;
 /// A task's function.
 pub type TaskFunction = dyn Fn(&mut TaskContext, &TaskHandle) -> TaskResult + Send + Sync;
 
-/// Takes the result of an attempt. Called once, on whatever thread the attempt ended.
+/// Called once with the result of an attempt, on the thread where it ended.
 pub(crate) type Report = Box<dyn FnOnce(TaskContext, TaskResult, &mut Results) + Send>;
 
-/// What an async task gives back: its context, and how it ended.
+/// The future of an async task. Returns its context and how it ended.
 pub type AsyncBody = Pin<Box<dyn Future<Output = (TaskContext, TaskResult)> + Send>>;
 
-/// An attempt in the hands of a [`TaskBody::Detached`] executor. Dropped unfinished, it fails.
+/// An attempt run by a [`TaskBody::Detached`] executor. It fails if dropped unfinished.
 pub struct RunningAttempt {
-    /// Which attempt it is.
+    /// The attempt.
     pub info: AttemptInfo,
     /// Its context; give it back with [`RunningAttempt::finish`].
     pub context: TaskContext,
@@ -94,12 +93,13 @@ pub struct RunningAttempt {
 }
 
 impl RunningAttempt {
-    /// Says how to stop it, should it time out or its execution be cancelled; if that has happened already, at once.
+    /// Sets the callback that stops the attempt if it times out or its execution is cancelled. Called immediately if
+    /// that has already happened.
     pub fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
-        self.handle.life().on_over(cancel);
+        self.handle.stop_token().on_stop(cancel);
     }
 
-    /// What it can ask about itself and its slot.
+    /// The handle of the attempt.
     #[must_use]
     pub fn handle(&self) -> &TaskHandle {
         &self.handle
@@ -110,7 +110,7 @@ impl RunningAttempt {
         self.finish_into(context, result, &mut Results::default());
     }
 
-    /// As [`RunningAttempt::finish`], but the engine does not hear of it before the results are sent or dropped.
+    /// Like [`RunningAttempt::finish`], but the engine gets the result only when `results` is sent or dropped.
     pub fn finish_into(mut self, context: TaskContext, result: TaskResult, results: &mut Results) {
         if let Some(report) = self.report.take() {
             report(context, result, results);
@@ -118,8 +118,8 @@ impl RunningAttempt {
     }
 }
 
-/// Results of attempts, on their way to the engine together: what follows from them can then share a flush. For executors
-/// that run short attempts one after the other. Dropped, they are sent.
+/// A batch of attempt results for the engine, so that their events can share a flush. For executors that run many short
+/// attempts in a row. Sent when dropped.
 #[derive(Default)]
 pub struct Results(Option<(Sender<Message>, Vec<Finished>)>);
 
@@ -127,18 +127,18 @@ impl Results {
     /// Sends them.
     pub fn send(&mut self) {
         if let Some((scheduler, finished)) = self.0.take() {
-            // If the scheduler is gone, the attempts are left to recovery.
+            // If the scheduler is gone, recovery runs the attempts again.
             let _ = scheduler.send(Message::Finished(finished));
         }
     }
 
-    /// How many there are.
+    /// The number of results.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |(_, finished)| finished.len())
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
@@ -205,49 +205,49 @@ impl Task {
         Self::async_with_handle(id, move |context, _| body(context))
     }
 
-    /// Names the tasks that it depends on, in the order that matters at joins.
+    /// Sets the tasks that it depends on. Their order decides merges at joins.
     #[must_use]
     pub fn after<'a>(mut self, dependencies: impl IntoIterator<Item = &'a str>) -> Self {
         self.definition.dependencies = dependencies.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Says what happens when an attempt fails.
+    /// Sets the retry policy.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.definition.retry = policy;
         self
     }
 
-    /// Says when it runs.
+    /// Sets the trigger rule.
     #[must_use]
     pub fn rule(mut self, rule: TriggerRule) -> Self {
         self.definition.rule = rule;
         self
     }
 
-    /// Says how long an attempt may run.
+    /// Sets the timeout of an attempt.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.definition.timeout = Timeout::After(Millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)));
         self
     }
 
-    /// Lets an attempt run without a limit, whatever the execution's options say.
+    /// Disables the timeout, whatever the execution's options say.
     #[must_use]
     pub fn without_timeout(mut self) -> Self {
         self.definition.timeout = Timeout::Off;
         self
     }
 
-    /// Says who is told how its attempts end.
+    /// Sets the observer of its attempts.
     #[must_use]
     pub fn observe(mut self, observer: impl Fn(Notice) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// A version of its code; change it when what the task does changes. (Rust cannot tell by itself.)
+    /// Sets the version of its code. Change it whenever the code changes: Rust cannot detect that by itself.
     #[must_use]
     pub fn code_version(mut self, version: &str) -> Self {
         self.definition.code = crate::core::codec::sha256(version.as_bytes());

@@ -1,4 +1,4 @@
-//! What a trigger is to the runtime: its definition, and a function that can be polled.
+//! Triggers for the runtime: a definition and a poll function.
 
 use std::sync::Arc;
 
@@ -14,36 +14,36 @@ use crate::core::trigger::{Pace, TriggerDefined};
 pub struct Trigger {
     pub(crate) definition: TriggerDefined,
     pub(crate) body: TriggerBody,
-    /// When it is polled, if that goes by a cron expression.
+    /// When it is polled, if by a cron expression.
     pub(crate) calendar: Option<CronExpression>,
 }
 
-/// What a poll says.
+/// The result of a successful poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Poll {
     /// There is nothing to do.
     Skip,
-    /// The workflow is to be started, with this context.
+    /// Start the workflow with this context.
     Fire(Vec<(Key, Json)>),
 }
 
 /// How a poll ended.
 pub type PollResult = Result<Poll, TaskError>;
 
-/// What runs when a trigger is polled.
+/// The poll function of a trigger.
 #[derive(Clone)]
 pub enum TriggerBody {
     /// A function on a worker thread.
     Blocking(Arc<dyn Fn() -> PollResult + Send + Sync>),
-    /// Somebody else's executor: the function hands the poll over and returns at once; whoever has it calls
+    /// An external executor: the function hands the poll over and returns immediately; the executor calls
     /// [`RunningPoll::finish`].
     Detached(Arc<dyn Fn(RunningPoll) + Send + Sync>),
 }
 
-/// Takes the result of a poll. Called once, on whatever thread the poll ended.
+/// Called once with the result of a poll, on the thread where it ended.
 pub(crate) type PollReport = Box<dyn FnOnce(PollResult) + Send>;
 
-/// A poll in the hands of a [`TriggerBody::Detached`] executor. Dropped unfinished, it fails.
+/// A poll run by a [`TriggerBody::Detached`] executor. It fails if dropped unfinished.
 pub struct RunningPoll {
     pub(crate) report: Option<PollReport>,
 }
@@ -70,11 +70,11 @@ impl Drop for RunningPoll {
     }
 }
 
-/// Why a trigger is none.
+/// Why a trigger is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidTrigger {
-    /// Its cron expression or time zone is none.
+    /// Its cron expression or time zone is invalid.
     #[error("trigger '{name}': {error}")]
     Cron {
         /// The trigger.
@@ -82,7 +82,7 @@ pub enum InvalidTrigger {
         /// Why.
         error: CronError,
     },
-    /// A name is empty, or too long to be listed.
+    /// A name is empty or too long.
     #[error("trigger '{name}': {what} must have 1 to {LONGEST_NAME} bytes")]
     Name {
         /// The trigger.
@@ -92,11 +92,11 @@ pub enum InvalidTrigger {
     },
 }
 
-/// No name may be longer, in bytes: the listing has to hold it.
+/// Maximum length of a name in bytes. Names are stored in the listing.
 pub const LONGEST_NAME: usize = 500;
 
 impl Trigger {
-    /// A trigger. It starts no execution while another one with the same context runs, unless
+    /// Creates a trigger. It starts no execution while another one with the same context runs, unless
     /// [`Trigger::allow_concurrent`] is called.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl Trigger {
         Ok(Self { definition, body, calendar })
     }
 
-    /// Starts an execution for every fire, also while one with the same context runs.
+    /// Lets every fire start an execution, even while one with the same context runs.
     #[must_use]
     pub fn allow_concurrent(mut self) -> Self {
         self.definition.allow_concurrent = true;
@@ -145,8 +145,8 @@ impl Trigger {
         }
     }
 
-    /// When it is polled again, after a poll that began at `last` and has ended by `now`. Two polls are never the same
-    /// moment's.
+    /// When it is polled again, after a poll that began at `last` and ended by `now`. Two polls never have the same
+    /// time.
     pub(crate) fn next_poll(&self, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
         match (&self.calendar, &self.definition.pace) {
             (Some(calendar), _) => calendar.next_after(now),

@@ -1,4 +1,4 @@
-//! Triggers: how they are listed, why what is asked of them fails, and their history in the log.
+//! Triggers: listing, errors, and history in the log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::core::trigger::{Recorded, Trigger, TriggerDefined, TriggerId, fold};
 /// A trigger in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedTrigger {
-    /// How it is defined.
+    /// Its definition.
     pub definition: TriggerDefined,
-    /// Whether it is polled.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// When this engine polled it last.
+    /// When this engine last polled it.
     pub last_poll: Option<Timestamp>,
-    /// Whether its workflow is registered: it is not polled before.
+    /// Whether its workflow is registered; otherwise it is not polled.
     pub is_registered: bool,
 }
 
@@ -34,20 +34,20 @@ pub struct PastTriggerFire {
     pub fired: Timestamp,
     /// The execution that it started.
     pub execution: ExecutionId,
-    /// How that stands.
+    /// The status of that execution.
     pub standing: Standing,
     /// The digest of the context that it fired with.
     pub context: [u8; 32],
 }
 
-/// Why something asked of a trigger was not done.
+/// Why an operation on a trigger failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TriggerError {
     /// There is no such trigger.
     #[error("there is no trigger '{0}' in this log")]
     NotFound(Arc<str>),
-    /// The trigger cannot take it.
+    /// The trigger's state does not allow the operation.
     #[error("trigger '{name}': {why}")]
     Rejected {
         /// The trigger.
@@ -69,7 +69,7 @@ impl From<ReadError> for TriggerError {
     }
 }
 
-/// Records that are read at once.
+/// Number of records per read.
 const PAGE: usize = 512;
 
 pub(super) fn read_all(log: &dyn LogReader, id: TriggerId) -> Result<Vec<Recorded>, LogFault> {
@@ -92,8 +92,8 @@ fn rebuild(log: &dyn LogReader, id: TriggerId) -> Result<Option<Trigger>, LogFau
     Ok(state)
 }
 
-/// The triggers of a log, each folded. One that cannot be is left alone, with a word in the log.
-pub(super) fn found(log: &dyn EventLog) -> Result<BTreeMap<TriggerId, Trigger>, ReadError> {
+/// Loads the triggers of a log, each folded. Logs an error for one that cannot be, and skips it.
+pub(super) fn load(log: &dyn EventLog) -> Result<BTreeMap<TriggerId, Trigger>, ReadError> {
     let mut found = BTreeMap::new();
     for entry in streams(log, StreamKind::Trigger, false)? {
         let id = TriggerId(*entry.stream.as_bytes());

@@ -14,20 +14,20 @@ use crate::core::state::Execution;
 
 /// An execution that was unfinished when the log was opened, or why it cannot be resumed.
 pub(crate) enum Unfinished {
-    /// It can go on once its workflow is there.
-    Whole(Box<Execution>),
-    /// Its history cannot be folded: how it stands therefore.
-    Broken(Box<Standing>),
+    /// It can be resumed once its workflow is registered.
+    Resumable(Box<Execution>),
+    /// Its history cannot be folded; the resulting standing.
+    Unreadable(Box<Standing>),
 }
 
-/// The executions that are not finished, each folded, or with the reason why it cannot be.
-pub(super) fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unfinished>, ReadError> {
+/// Loads the unfinished executions: each folded, or with the reason why it cannot be.
+pub(super) fn load_unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unfinished>, ReadError> {
     let mut found = BTreeMap::new();
     for entry in streams(log, StreamKind::Execution, true)? {
         let execution = execution_of(entry.stream);
         let unfinished = match rebuild(log, execution) {
-            Ok(state) => Unfinished::Whole(Box::new(state)),
-            Err(error) => Unfinished::Broken(Box::new(error.standing(execution))),
+            Ok(state) => Unfinished::Resumable(Box::new(state)),
+            Err(error) => Unfinished::Unreadable(Box::new(error.standing(execution))),
         };
         found.insert(execution, unfinished);
     }

@@ -1,10 +1,10 @@
-//! A queue of work for threads of which one runs at a time, as Python's do: for executors of
+//! A work queue for threads of which only one runs at a time, like Python's threads under the GIL. For executors of
 //! [`TaskBody::Detached`](super::task::TaskBody::Detached).
 //!
-//! To wake a thread for each item costs more than a short item itself, and the woken thread then waits for the lock that the
-//! running one holds. So short work is left to the thread that is at it already: it is expected back soon, and takes the next
-//! item itself. Another thread is woken only if it does not come back in time, or if an item is said to be long. A thread that
-//! waits anyway looks after that: it wakes up now and then, as long as something is taken. While nothing is, all sleep.
+//! Waking a thread for each item costs more than a short item itself, and the woken thread then waits for the GIL that
+//! the running one holds. So a thread that runs a short item is expected back soon, and takes the next item itself.
+//! Another thread is woken only if it does not come back in time, or if an item is known to be long. One idle thread,
+//! the watcher, checks that periodically while items are taken. Otherwise all threads sleep.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use super::lock::lock;
 
-/// How long a thread at short work may stay away before another one looks after the queue.
+/// How long a thread may take for a short item before another thread is woken.
 const PATIENCE: Duration = Duration::from_micros(500);
 
-/// A queue of work for threads of which one runs at a time.
+/// A work queue for threads of which only one runs at a time.
 ///
 /// ```
 /// use cloacina_engine::runtime::work_queue::WorkQueue;
@@ -29,42 +29,42 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// ```
 pub struct WorkQueue<T> {
     state: Mutex<State<T>>,
-    called: Condvar,
-    /// Wakes the thread that watches.
+    wake: Condvar,
+    /// Wakes the watcher.
     watcher: Condvar,
     patience: Duration,
 }
 
 struct State<T> {
     items: VecDeque<T>,
-    /// Threads that sleep until they are called.
-    resting: usize,
-    /// Calls that no thread has followed yet.
-    calls: usize,
-    /// Threads that follow a call, and have not come to take anything yet.
-    coming: usize,
-    /// By when a thread at short work is expected back.
-    back_by: Option<Instant>,
+    /// Threads that sleep until they are woken.
+    idle: usize,
+    /// Wake-ups that no thread has reacted to yet.
+    wakeups: usize,
+    /// Woken threads that have not taken an item yet.
+    arriving: usize,
+    /// When the thread that runs a short item is expected back.
+    expected_by: Option<Instant>,
     watch: Watch,
-    /// Whether something was taken since the watching thread looked last.
-    moved: bool,
+    /// Whether an item was taken since the watcher's last check.
+    progressed: bool,
     closed: bool,
 }
 
-/// Whether a thread looks after those at short work.
+/// The state of the watcher.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Watch {
     Off,
-    /// A resting thread was woken for it.
+    /// An idle thread was woken to become the watcher.
     Wanted,
     On,
 }
 
-/// Why a thread does not wait any more.
+/// Why [`WorkQueue::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// There may be something: call [`WorkQueue::take_called`].
-    Called,
+    /// An item may be available: call [`WorkQueue::take_woken`].
+    ItemAvailable,
     /// The queue is closed.
     Closed,
 }
@@ -76,66 +76,66 @@ impl<T> Default for WorkQueue<T> {
 }
 
 impl<T> WorkQueue<T> {
-    /// A queue that expects threads at short work back within a time.
+    /// A queue that expects threads back from short items within `patience`.
     fn with_patience(patience: Duration) -> Self {
         let state = State {
             items: VecDeque::new(),
-            resting: 0,
-            calls: 0,
-            coming: 0,
-            back_by: None,
+            idle: 0,
+            wakeups: 0,
+            arriving: 0,
+            expected_by: None,
             watch: Watch::Off,
-            moved: false,
+            progressed: false,
             closed: false,
         };
-        Self { state: Mutex::new(state), called: Condvar::new(), watcher: Condvar::new(), patience }
+        Self { state: Mutex::new(state), wake: Condvar::new(), watcher: Condvar::new(), patience }
     }
 
-    /// Adds an item, and wakes a thread for it if that is needed. Never blocks.
+    /// Adds an item, and wakes a thread for it if needed. Never blocks.
     pub fn push(&self, item: T) {
         let mut state = lock(&self.state);
         state.items.push_back(item);
-        if state.back_by.is_some_and(|back_by| Instant::now() < back_by) {
-            self.have_watched(&mut state);
+        if state.expected_by.is_some_and(|expected_by| Instant::now() < expected_by) {
+            self.ensure_watcher(&mut state);
         } else {
-            self.call_one(&mut state);
+            self.wake_one(&mut state);
         }
     }
 
-    /// Takes the next item. The caller has done what it took before. `is_short` says whether an item is done soon, as far as
-    /// is known, and without a wait that lets other threads run.
+    /// Takes the next item, after the caller finished its previous one. `is_short` estimates whether an item is done
+    /// soon, without a wait that releases the GIL.
     pub fn take(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
         self.take_from(lock(&self.state), is_short)
     }
 
-    /// Takes the next item, by a thread that [`WorkQueue::wait`] has called.
-    pub fn take_called(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
+    /// Takes the next item, on a thread that [`WorkQueue::wait`] woke.
+    pub fn take_woken(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
         let mut state = lock(&self.state);
-        state.coming -= 1;
+        state.arriving -= 1;
         self.take_from(state, is_short)
     }
 
     fn take_from(&self, mut state: MutexGuard<'_, State<T>>, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
-        state.back_by = None;
+        state.expected_by = None;
         let item = state.items.pop_front()?;
-        state.moved = true;
+        state.progressed = true;
         if is_short(&item) {
-            state.back_by = Some(Instant::now() + self.patience);
+            state.expected_by = Some(Instant::now() + self.patience);
             if !state.items.is_empty() {
-                self.have_watched(&mut state);
+                self.ensure_watcher(&mut state);
             }
         } else if !state.items.is_empty() {
-            self.call_one(&mut state);
+            self.wake_one(&mut state);
         }
         Some(item)
     }
 
-    /// Sleeps until there may be something to take, or the queue is closed. `overdue` is called, on this thread, when one at
-    /// short work has not come back in time, and when nobody looks after it any more.
+    /// Sleeps until an item may be available or the queue is closed. Calls `overdue` on this thread when it stops being
+    /// the watcher: when the thread that runs a short item is overdue, or nothing is taken any more.
     pub fn wait(&self, overdue: impl Fn()) -> Woken {
         let mut state = lock(&self.state);
         loop {
-            if let Some(woken) = woken(&mut state).or_else(|| left_over(&mut state)) {
+            if let Some(woken) = woken(&mut state).or_else(|| leftover(&mut state)) {
                 return woken;
             }
             if state.watch == Watch::Wanted {
@@ -147,103 +147,104 @@ impl<T> WorkQueue<T> {
                 state = lock(&self.state);
                 continue;
             }
-            state.resting += 1;
-            state = self.called.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.resting -= 1;
+            state.idle += 1;
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 
-    /// Looks now and then after those at short work, as long as anything is taken.
+    /// Acts as the watcher, as long as items are taken.
     fn watch(&self, mut state: MutexGuard<'_, State<T>>) -> Option<Woken> {
         state.watch = Watch::On;
         loop {
-            state.moved = false;
+            state.progressed = false;
             let waited = self.watcher.wait_timeout(state, self.patience);
             let (after, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             state = after;
             let mut woken = woken(&mut state);
-            let is_overdue = waited.timed_out() && state.back_by.is_none_or(|back_by| Instant::now() >= back_by);
-            if woken.is_none() && is_overdue && state.coming == 0 && !state.items.is_empty() {
-                state.coming += 1;
-                woken = Some(Woken::Called);
+            let is_overdue =
+                waited.timed_out() && state.expected_by.is_none_or(|expected_by| Instant::now() >= expected_by);
+            if woken.is_none() && is_overdue && state.arriving == 0 && !state.items.is_empty() {
+                state.arriving += 1;
+                woken = Some(Woken::ItemAvailable);
             }
-            if woken.is_some() || (is_overdue && !state.moved) {
+            if woken.is_some() || (is_overdue && !state.progressed) {
                 state.watch = Watch::Off;
                 return woken;
             }
         }
     }
 
-    /// Whether the thread at short work takes a further item when it comes back, and is looked after until then. A thread
-    /// that was woken to look after it is on its way.
-    pub fn is_more_to_come(&self) -> bool {
+    /// Whether the thread that runs a short item will find another one when it comes back, and is watched until then. A
+    /// thread that was woken to be the watcher counts.
+    pub fn has_next_item(&self) -> bool {
         let state = lock(&self.state);
-        state.watch != Watch::Off && state.back_by.is_some() && !state.items.is_empty()
+        state.watch != Watch::Off && state.expected_by.is_some() && !state.items.is_empty()
     }
 
-    /// How many threads wait, or have just been called.
+    /// Number of threads that wait or were just woken.
     pub fn waiting(&self) -> usize {
         let state = lock(&self.state);
-        state.resting + usize::from(state.watch == Watch::On) + state.coming
+        state.idle + usize::from(state.watch == Watch::On) + state.arriving
     }
 
-    /// Whether it is closed. What is left in it can still be taken.
+    /// Whether it is closed. Remaining items can still be taken.
     pub fn is_closed(&self) -> bool {
         lock(&self.state).closed
     }
 
-    /// Wakes every thread that waits, now and later.
+    /// Closes the queue: [`WorkQueue::wait`] returns, now and later.
     pub fn close(&self) {
         lock(&self.state).closed = true;
-        self.called.notify_all();
+        self.wake.notify_all();
         self.watcher.notify_all();
     }
 
-    /// Wakes a thread, unless one is on its way.
-    fn call_one(&self, state: &mut State<T>) {
-        if state.calls + state.coming > 0 {
+    /// Wakes a thread, unless a woken one has yet to take an item.
+    fn wake_one(&self, state: &mut State<T>) {
+        if state.wakeups + state.arriving > 0 {
             return;
         }
-        if state.resting > 0 {
-            state.calls = 1;
-            self.called.notify_one();
+        if state.idle > 0 {
+            state.wakeups = 1;
+            self.wake.notify_one();
         } else if state.watch == Watch::On {
-            state.calls = 1;
+            state.wakeups = 1;
             self.watcher.notify_one();
         }
     }
 
-    /// Has a resting thread look after the one at short work.
-    fn have_watched(&self, state: &mut State<T>) {
-        if state.watch == Watch::Off && state.resting > state.calls {
+    /// Wakes an idle thread to become the watcher, if there is none.
+    fn ensure_watcher(&self, state: &mut State<T>) {
+        if state.watch == Watch::Off && state.idle > state.wakeups {
             state.watch = Watch::Wanted;
-            self.called.notify_one();
+            self.wake.notify_one();
         }
     }
 }
 
-/// Why a thread stops waiting, if it does.
+/// Returns why a thread stops waiting, if it does.
 fn woken<T>(state: &mut State<T>) -> Option<Woken> {
     if state.closed {
         return Some(Woken::Closed);
     }
-    if state.calls == 0 {
+    if state.wakeups == 0 {
         return None;
     }
-    state.calls -= 1;
-    state.coming += 1;
-    Some(Woken::Called)
+    state.wakeups -= 1;
+    state.arriving += 1;
+    Some(Woken::ItemAvailable)
 }
 
-/// What was pushed when nobody waited who could be woken: it is taken now, unless somebody is expected to take it, who is to
-/// be looked after then.
-fn left_over<T>(state: &mut State<T>) -> Option<Woken> {
-    if state.items.is_empty() || state.coming > 0 {
+/// Handles an item that was pushed while no thread could be woken. If the thread that runs a short item is expected
+/// back for it, this thread becomes the watcher; otherwise it takes the item.
+fn leftover<T>(state: &mut State<T>) -> Option<Woken> {
+    if state.items.is_empty() || state.arriving > 0 {
         return None;
     }
-    if state.back_by.is_none_or(|back_by| Instant::now() >= back_by) {
-        state.coming += 1;
-        return Some(Woken::Called);
+    if state.expected_by.is_none_or(|expected_by| Instant::now() >= expected_by) {
+        state.arriving += 1;
+        return Some(Woken::ItemAvailable);
     }
     if state.watch == Watch::Off {
         state.watch = Watch::Wanted;
@@ -286,27 +287,27 @@ mod tests {
         let queue = Arc::new(WorkQueue::default());
         let woken = waiting_thread(&queue);
         queue.push(1);
-        assert_eq!(woken.recv_timeout(SOON), Ok(Woken::Called));
-        assert_eq!(queue.take_called(|_| true), Some(1));
+        assert_eq!(woken.recv_timeout(SOON), Ok(Woken::ItemAvailable));
+        assert_eq!(queue.take_woken(|_| true), Some(1));
     }
 
-    /// A queue whose first item is on its way to a thread, while another one rests.
+    /// Sets up a queue whose first item has woken one thread, while another one is idle.
     fn with_one_called(queue: &Arc<WorkQueue<usize>>) -> Receiver<Woken> {
         let threads = [waiting_thread(queue), waiting_thread(queue)];
         queue.push(0);
-        let mut resting = Vec::new();
-        until(|| lock(&queue.state).coming == 1);
+        let mut idle = Vec::new();
+        until(|| lock(&queue.state).arriving == 1);
         thread::sleep(Duration::from_millis(50));
-        resting.extend(threads.into_iter().filter(|thread| thread.try_recv().is_err()));
-        assert_eq!(resting.len(), 1, "one is called");
-        resting.remove(0)
+        idle.extend(threads.into_iter().filter(|thread| thread.try_recv().is_err()));
+        assert_eq!(idle.len(), 1, "one is called");
+        idle.remove(0)
     }
 
     #[test]
     fn who_is_at_short_work_takes_what_comes_meanwhile_and_no_other_is_called() {
         let queue = Arc::new(WorkQueue::with_patience(SOON));
         let other = with_one_called(&queue);
-        let mut taken = vec![queue.take_called(|_| true).unwrap()];
+        let mut taken = vec![queue.take_woken(|_| true).unwrap()];
         for item in 1..100 {
             queue.push(item);
             taken.extend(queue.take(|_| true));
@@ -319,10 +320,10 @@ mod tests {
     fn another_is_called_when_short_work_takes_long_after_all() {
         let queue = Arc::new(WorkQueue::default());
         let other = with_one_called(&queue);
-        assert_eq!(queue.take_called(|_| true), Some(0));
+        assert_eq!(queue.take_woken(|_| true), Some(0));
         queue.push(1);
-        assert_eq!(other.recv_timeout(SOON), Ok(Woken::Called));
-        assert_eq!(queue.take_called(|_| true), Some(1));
+        assert_eq!(other.recv_timeout(SOON), Ok(Woken::ItemAvailable));
+        assert_eq!(queue.take_woken(|_| true), Some(1));
     }
 
     #[test]
@@ -330,9 +331,9 @@ mod tests {
         let queue = Arc::new(WorkQueue::with_patience(Duration::from_secs(1_000)));
         let other = with_one_called(&queue);
         queue.push(1);
-        assert_eq!(queue.take_called(|_| false), Some(0));
-        assert_eq!(other.recv_timeout(SOON), Ok(Woken::Called));
-        assert_eq!(queue.take_called(|_| false), Some(1));
+        assert_eq!(queue.take_woken(|_| false), Some(0));
+        assert_eq!(other.recv_timeout(SOON), Ok(Woken::ItemAvailable));
+        assert_eq!(queue.take_woken(|_| false), Some(1));
     }
 
     #[test]
@@ -340,10 +341,10 @@ mod tests {
         let queue = Arc::new(WorkQueue::with_patience(Duration::from_millis(300)));
         let other = with_one_called(&queue);
         queue.push(1);
-        assert_eq!(queue.take_called(|_| true), Some(0));
-        assert!(queue.is_more_to_come());
+        assert_eq!(queue.take_woken(|_| true), Some(0));
+        assert!(queue.has_next_item());
         assert_eq!(queue.take(|_| true), Some(1));
-        assert!(!queue.is_more_to_come());
+        assert!(!queue.has_next_item());
         until(|| lock(&queue.state).watch == Watch::Off);
         assert!(other.try_recv().is_err());
     }
@@ -352,12 +353,12 @@ mod tests {
     fn what_came_when_nobody_waited_is_not_left_lying() {
         let queue = WorkQueue::default();
         queue.push(0);
-        assert_eq!(queue.wait(|| ()), Woken::Called);
-        assert_eq!(queue.take_called(|_| true), Some(0));
+        assert_eq!(queue.wait(|| ()), Woken::ItemAvailable);
+        assert_eq!(queue.take_woken(|_| true), Some(0));
         // The one that took it does not come back.
         queue.push(1);
-        assert_eq!(queue.wait(|| ()), Woken::Called);
-        assert_eq!(queue.take_called(|_| true), Some(1));
+        assert_eq!(queue.wait(|| ()), Woken::ItemAvailable);
+        assert_eq!(queue.take_woken(|_| true), Some(1));
     }
 
     #[test]
@@ -394,7 +395,7 @@ mod tests {
     }
 
     fn work(queue: &WorkQueue<usize>, gil: &Mutex<Vec<u8>>) {
-        // What is said of an item is not always so.
+        // The estimate is sometimes wrong.
         let is_short = |item: &usize| !item.is_multiple_of(5);
         let mut running = gil.lock().unwrap();
         let mut next = queue.take(is_short);
@@ -405,7 +406,7 @@ mod tests {
                     return;
                 }
                 running = gil.lock().unwrap();
-                next = queue.take_called(is_short);
+                next = queue.take_woken(is_short);
                 continue;
             };
             running[item] += 1;

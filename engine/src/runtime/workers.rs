@@ -1,4 +1,4 @@
-//! Where attempts run: worker threads for functions, tokio for futures, or somebody else's executor.
+//! Runs attempts: functions on worker threads, futures on tokio, or through an external executor.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -10,22 +10,22 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::attempt::{AttemptInfo, AttemptKey};
-use super::handle::{Life, TaskHandle};
+use super::handle::{StopToken, TaskHandle};
 use super::lock::lock;
 use super::task::{Report, Results, RunningAttempt, TaskBody, TaskResult};
 use super::trigger::{PollReport, RunningPoll, TriggerBody};
 use crate::core::event::{Attempt, ExecutionId, TaskError, TaskId};
 use crate::core::task_context::TaskContext;
 
-/// What a thread does; without one, it says why not.
+/// A job for a worker thread. Called with an error if there is no thread for it.
 type Job = Box<dyn FnOnce(Result<(), NoThread>) + Send>;
 
-/// That no thread can be had, and none is there that will be free.
+/// No thread could be started, and none exists that could become free.
 struct NoThread(std::io::Error);
 
 impl NoThread {
     fn refuse(self) -> TaskError {
-        no_executor(&format!("there is no thread to run it on: {}", self.0))
+        no_executor(&format!("cannot start a worker thread: {}", self.0))
     }
 }
 
@@ -33,7 +33,7 @@ fn no_executor(why: &str) -> TaskError {
     TaskError { kind: "NoExecutor".into(), message: why.into(), ..TaskError::default() }
 }
 
-/// Tokio, started when the first async task is.
+/// The tokio runtime, started with the first async task.
 #[derive(Default)]
 enum Tokio {
     #[default]
@@ -46,34 +46,34 @@ enum Tokio {
 pub(crate) struct Workers {
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
-    /// How many threads wait for a job that nobody has sent yet.
+    /// Number of idle threads that no job has been sent to.
     idle: Arc<AtomicUsize>,
-    /// How many threads there are, at work or not.
+    /// Number of threads, busy or idle.
     alive: Arc<AtomicUsize>,
-    /// How many threads are kept when there is nothing to do.
-    kept: usize,
+    /// Number of idle threads to keep.
+    max_idle: usize,
     closed: AtomicBool,
     tokio: Mutex<Tokio>,
-    lives: Arc<Mutex<HashMap<AttemptKey, Life>>>,
+    stop_tokens: Arc<Mutex<HashMap<AttemptKey, StopToken>>>,
 }
 
 impl Workers {
-    pub(crate) fn new(kept: usize) -> Self {
+    pub(crate) fn new(max_idle: usize) -> Self {
         let (jobs, waiting) = unbounded();
         Self {
             jobs,
             waiting,
             idle: Arc::new(AtomicUsize::new(0)),
             alive: Arc::default(),
-            kept,
+            max_idle,
             closed: AtomicBool::new(false),
             tokio: Mutex::default(),
-            lives: Arc::default(),
+            stop_tokens: Arc::default(),
         }
     }
 
-    /// Starts an attempt, and returns at once. After [`Workers::close`] nothing starts: the attempt was abandoned before
-    /// its start was durable.
+    /// Starts an attempt and returns immediately. Does nothing after [`Workers::close`]: the attempt was abandoned
+    /// before its start was durable.
     pub(crate) fn start(&self, body: &TaskBody, handle: TaskHandle, context: TaskContext, report: Report) {
         if self.closed.load(Ordering::SeqCst) {
             return;
@@ -99,7 +99,7 @@ impl Workers {
         }
     }
 
-    /// Starts a poll, and returns at once. After [`Workers::close`] nothing starts.
+    /// Starts a poll and returns immediately. Does nothing after [`Workers::close`].
     pub(crate) fn poll(&self, body: &TriggerBody, report: PollReport) {
         if self.closed.load(Ordering::SeqCst) {
             return;
@@ -119,23 +119,23 @@ impl Workers {
         }
     }
 
-    /// Stops an attempt, if its executor can be told to.
+    /// Stops an attempt, if its executor supports that.
     pub(crate) fn stop(&self, execution: ExecutionId, task: &TaskId, attempt: Attempt) {
-        let life = lock(&self.lives).remove(&(execution, task.clone(), attempt));
-        if let Some(life) = life {
-            life.end();
+        let stop_token = lock(&self.stop_tokens).remove(&(execution, task.clone(), attempt));
+        if let Some(stop_token) = stop_token {
+            stop_token.stop();
         }
     }
 
-    /// Hands a job to a thread that waits, or to a new one: a function that hangs holds up nobody else.
+    /// Hands a job to an idle thread or to a new one, so that a function that hangs never delays others.
     fn start_blocking(&self, job: Job) {
         let claimed = self.idle.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |idle| idle.checked_sub(1)).is_ok();
         if claimed {
-            // The receiver lives as long as this does.
+            // Cannot fail: `self` holds the receiver.
             let _ = self.jobs.send(job);
             return;
         }
-        let (waiting, idle, kept) = (self.waiting.clone(), self.idle.clone(), self.kept);
+        let (waiting, idle, max_idle) = (self.waiting.clone(), self.idle.clone(), self.max_idle);
         let first = Arc::new(Mutex::new(Some(job)));
         let job = first.clone();
         let alive = Alive::counted(&self.alive);
@@ -145,14 +145,14 @@ impl Workers {
             if let Some(job) = job {
                 job(Ok(()));
             }
-            work(&waiting, &idle, kept);
+            work(&waiting, &idle, max_idle);
         };
         let Err(error) = thread::Builder::new().name("cloacina-worker".into()).spawn(body) else { return };
         let Some(job) = lock(&first).take() else { return };
         if self.alive.load(Ordering::SeqCst) == 0 {
             return job(Err(NoThread(error)));
         }
-        tracing::error!(%error, "cannot start a worker thread; the attempt waits for one that is free");
+        tracing::error!(%error, "cannot start a worker thread; the attempt waits for a free one");
         let _ = self.jobs.send(job);
     }
 
@@ -167,31 +167,31 @@ impl Workers {
                 return report(TaskContext::default(), Err(no_executor(&why)), &mut Results::default());
             }
         };
-        let (life, span) = (handle.life().clone(), attempt_span(handle.info()));
+        let (stop_token, span) = (handle.stop_token().clone(), attempt_span(handle.info()));
         let future = tracing::Instrument::instrument(async move { body(handle).await }, span);
         let task = runtime.spawn(future);
         let abort = task.abort_handle();
-        life.on_over(move || abort.abort());
+        stop_token.on_stop(move || abort.abort());
         runtime.spawn(async move {
             let (context, result) = match task.await {
                 Ok(ended) => ended,
                 Err(error) if error.is_panic() => (TaskContext::default(), Err(panicked(&*error.into_panic()))),
-                // Aborted: it was stopped, and its result counts no more.
+                // Aborted: it was stopped, and its result is ignored.
                 Err(_) => return,
             };
             report(context, result, &mut Results::default());
         });
     }
 
-    /// Makes the attempt known to [`Workers::stop`], until it reports.
+    /// Registers the attempt for [`Workers::stop`] until it reports.
     fn stoppable(&self, handle: &TaskHandle, report: Report) -> Report {
         let info = handle.info();
         let key = (info.execution, info.task.clone(), info.attempt);
-        let (life, lives) = (handle.life().clone(), self.lives.clone());
-        lock(&lives).insert(key.clone(), life.clone());
+        let (stop_token, stop_tokens) = (handle.stop_token().clone(), self.stop_tokens.clone());
+        lock(&stop_tokens).insert(key.clone(), stop_token.clone());
         Box::new(move |context, result, results| {
-            lock(&lives).remove(&key);
-            life.close();
+            lock(&stop_tokens).remove(&key);
+            stop_token.close();
             report(context, result, results);
         })
     }
@@ -203,7 +203,7 @@ impl Workers {
             Tokio::Closed => return Err(std::io::Error::other("the engine is shut down")),
             Tokio::Off => {}
         }
-        // It panics where it cannot start its threads.
+        // The builder panics if it cannot start its threads.
         let built = catch_unwind(|| {
             tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
@@ -217,7 +217,7 @@ impl Workers {
         Ok(handle)
     }
 
-    /// Starts nothing more, and lets go of tokio without waiting for what still runs there.
+    /// Stops accepting work, and shuts tokio down without waiting for running futures.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         if let Tokio::On(runtime) = std::mem::replace(&mut *lock(&self.tokio), Tokio::Closed) {
@@ -226,9 +226,9 @@ impl Workers {
     }
 }
 
-/// Waits for jobs. Each time a thread says that it is idle, one job is meant for it.
-fn work(waiting: &Receiver<Job>, idle: &AtomicUsize, kept: usize) {
-    while idle.load(Ordering::SeqCst) < kept {
+/// Runs jobs while fewer than `max_idle` threads are idle. Each increment of `idle` claims one job.
+fn work(waiting: &Receiver<Job>, idle: &AtomicUsize, max_idle: usize) {
+    while idle.load(Ordering::SeqCst) < max_idle {
         idle.fetch_add(1, Ordering::SeqCst);
         match waiting.recv() {
             Ok(job) => job(Ok(())),
@@ -237,7 +237,7 @@ fn work(waiting: &Receiver<Job>, idle: &AtomicUsize, kept: usize) {
     }
 }
 
-/// Counts one thread, from before it is started until it has ended or could not be started.
+/// Counts a thread, from before its start until it ends or fails to start.
 struct Alive(Arc<AtomicUsize>);
 
 impl Alive {

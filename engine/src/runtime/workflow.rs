@@ -1,4 +1,4 @@
-//! Workflows that can be run, and the registry that engines look them and triggers up in.
+//! Runnable workflows, and the registry of workflows and triggers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,21 +9,21 @@ use crate::core::codec;
 use crate::core::definition::{Definition, Fingerprint};
 use crate::core::graph::{Graph, InvalidDefinition};
 
-/// A workflow that can be run: a definition that was checked, and a body for each task.
+/// A runnable workflow: a checked definition, and a body for each task.
 pub struct Workflow {
     pub(crate) graph: Arc<Graph>,
     pub(crate) fingerprint: Fingerprint,
-    /// The canonical encoding of its definition, which the fingerprint is the hash of.
+    /// The canonical encoding of its definition; the fingerprint is its hash.
     pub(crate) encoded: Arc<[u8]>,
     pub(crate) bodies: Vec<TaskBody>,
     pub(crate) observers: Vec<Option<Arc<Observer>>>,
 }
 
 impl Workflow {
-    /// Checks a workflow.
+    /// Creates a workflow and checks its definition.
     ///
     /// # Errors
-    /// Every problem at once.
+    /// [`InvalidDefinition`] with all problems.
     pub fn new(name: impl Into<Arc<str>>, tasks: impl IntoIterator<Item = Task>) -> Result<Self, InvalidDefinition> {
         let (mut definitions, mut bodies, mut observers) = (Vec::new(), Vec::new(), Vec::new());
         for task in tasks {
@@ -37,8 +37,8 @@ impl Workflow {
         Ok(Self { graph: Arc::new(Graph::new(definition)?), fingerprint, encoded, bodies, observers })
     }
 
-    /// The workflow that an execution began with, as the log remembers it: nothing can run its tasks.
-    pub(crate) fn of_the_past(graph: &Arc<Graph>) -> Self {
+    /// A workflow from a definition in the log. Its tasks cannot run.
+    pub(crate) fn from_log(graph: &Arc<Graph>) -> Self {
         let encoded: Arc<[u8]> = codec::encode_definition(graph.definition()).into();
         let fingerprint = Fingerprint(codec::sha256(&encoded));
         let observers = graph.tasks().map(|_| None).collect();
@@ -51,7 +51,7 @@ impl Workflow {
         &self.graph.definition().workflow
     }
 
-    /// Its graph, and with it its definition.
+    /// Its graph, which includes its definition.
     #[must_use]
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
@@ -64,7 +64,7 @@ impl Workflow {
     }
 }
 
-/// The workflows and triggers of a process, by name. Engines that share it see what is registered later, too.
+/// The workflows and triggers of a process, by name. Engines that share it also see later registrations.
 #[derive(Default)]
 pub struct Registry {
     entries: Mutex<Entries>,
@@ -81,7 +81,8 @@ struct Entries {
 }
 
 impl Registry {
-    /// Registers a workflow under its name, in place of an earlier one. Executions that run go on with what they began.
+    /// Registers a workflow under its name, replacing an earlier one. Running executions keep the workflow that they
+    /// started with.
     pub fn register(&self, workflow: Workflow) -> Arc<Workflow> {
         let workflow = Arc::new(workflow);
         let mut entries = self.entries();
@@ -90,7 +91,7 @@ impl Registry {
         workflow
     }
 
-    /// Forgets a workflow. Returns whether it was there.
+    /// Removes a workflow. Returns whether it was registered.
     pub fn unregister(&self, name: &str) -> bool {
         self.entries().workflows.remove(name).is_some()
     }
@@ -101,14 +102,14 @@ impl Registry {
         self.entries().workflows.get(name).cloned()
     }
 
-    /// Registers a trigger under its name, in place of an earlier one. Every engine with this registry polls it.
+    /// Registers a trigger under its name, replacing an earlier one. Every engine with this registry polls it.
     pub fn register_trigger(&self, trigger: Trigger) {
         let mut entries = self.entries();
         entries.triggers.insert(trigger.name().clone(), Arc::new(trigger));
         entries.subscribers.retain(|subscriber| subscriber());
     }
 
-    /// Forgets a trigger: it is polled no more. Returns whether it was there.
+    /// Removes a trigger: it is no longer polled. Returns whether it was registered.
     pub fn unregister_trigger(&self, name: &str) -> bool {
         let mut entries = self.entries();
         let was_there = entries.triggers.remove(name).is_some();
@@ -116,25 +117,25 @@ impl Registry {
         was_there
     }
 
-    /// Forgets everything: whoever keeps a registry after its engine is shut down keeps no function alive with it.
+    /// Removes everything, so that a registry that outlives its engine keeps no functions alive.
     pub fn clear(&self) {
         let entries = std::mem::take(&mut *self.entries());
         // Dropped without the lock: a task's body may hold anything.
         drop(entries);
     }
 
-    /// Every trigger, in the order of the names.
+    /// All triggers, sorted by name.
     pub(crate) fn triggers(&self) -> Vec<Arc<Trigger>> {
         self.entries().triggers.values().cloned().collect()
     }
 
-    /// Every name, sorted.
+    /// The names of all workflows, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<Arc<str>> {
         self.entries().workflows.keys().cloned().collect()
     }
 
-    /// Calls `subscriber` whenever something is registered, as long as it returns `true`.
+    /// Calls `subscriber` whenever something is registered, until it returns `false`.
     pub(crate) fn subscribe(&self, subscriber: Subscriber) {
         self.entries().subscribers.push(subscriber);
     }

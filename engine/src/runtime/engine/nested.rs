@@ -1,5 +1,5 @@
-//! Waits for executions without a limit, and whose they are. As long as every slot is held by an attempt that waits so,
-//! none of those executions gets one.
+//! Waits for executions without a timeout, and the attempts they belong to. While every slot is held by an attempt that
+//! waits like this, none of the awaited executions gets a slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +14,13 @@ use crate::runtime::handle::TaskHandle;
 use crate::runtime::message::{Message, NestedWait};
 use crate::runtime::outcome::Outcome;
 
-/// A number for a wait that begins later; see [`Executing::counted_as`](super::Executing::counted_as).
+/// Returns a number for a wait that begins later; see [`Executing::counted_as`](super::Executing::counted_as).
 pub fn wait_ticket() -> WaitTicket {
     static TICKETS: AtomicU64 = AtomicU64::new(0);
     TICKETS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A wait for an execution; see [`Engine::watch`].
+/// A registered wait for an execution; see [`Engine::watch`].
 pub struct NestedWaitGuard {
     ticket: WaitTicket,
     messages: Sender<Message>,
@@ -36,12 +36,12 @@ impl NestedWaitGuard {
 
 impl Drop for NestedWaitGuard {
     fn drop(&mut self) {
-        // Without a scheduler nobody counts it.
+        // If the scheduler is gone, no wait is registered.
         let _ = self.messages.send(Message::WaitEnds { ticket: self.ticket });
     }
 }
 
-/// A wait for an execution that has begun; see [`Engine::begin_wait`].
+/// A wait that has begun; see [`Engine::begin_wait`].
 pub struct PendingWait {
     guard: NestedWaitGuard,
     execution: ExecutionId,
@@ -65,17 +65,18 @@ impl PendingWait {
 }
 
 impl Engine {
-    /// Waits, in an attempt, for the end of an execution. The attempt holds its slot meanwhile.
+    /// Waits inside an attempt for the end of an execution. The attempt keeps its slot.
     ///
     /// # Errors
-    /// [`WaitError::NoSlotLeft`], at once, when every slot is held by an attempt that waits for an execution which needs a
-    /// slot. See [`WaitError`] for the others; the execution goes on.
+    /// [`WaitError::NoSlotLeft`], immediately, when this wait would deadlock: every slot is held by an attempt that
+    /// waits for an execution, and that execution needs a slot. See [`WaitError`] for the others; the execution keeps
+    /// running.
     pub fn wait_in(&self, attempt: &TaskHandle, execution: ExecutionId) -> Result<Arc<Outcome>, WaitError> {
         self.begin_wait(Some(attempt), execution).end()
     }
 
-    /// Begins a wait of an attempt, as [`Engine::wait_in`], or of a thread of which it is not known whether an attempt waits
-    /// for it. Such a wait is refused only if a report says so ([`Engine::report_activity`]).
+    /// Begins a wait of an attempt, as [`Engine::wait_in`] does, or of a thread that an attempt may or may not wait
+    /// for. The latter is refused only if a report ([`Engine::report_activity`]) proves a deadlock.
     pub fn begin_wait(&self, attempt: Option<&TaskHandle>, execution: ExecutionId) -> PendingWait {
         let (ended, end) = crossbeam_channel::bounded(2);
         let refused = ended.clone();
@@ -84,10 +85,9 @@ impl Engine {
         PendingWait { guard, execution, end }
     }
 
-    /// Says that an attempt (or a thread, as in [`Engine::begin_wait`]) waits for an execution, for as long as the guard
-    /// lives. `refuse` is called, at most once and on one of the engine's threads, when every slot is held by an attempt that
-    /// waits for an execution which needs a slot. For executors that wait in their own way; an attempt of another engine
-    /// holds none of this one's slots.
+    /// Registers, while the guard lives, that an attempt (or a thread, as in [`Engine::begin_wait`]) waits for an
+    /// execution. `refuse` is called on a deadlock: at most once, on one of the engine's threads. For executors that
+    /// wait in their own way. A wait by an attempt of another engine is ignored: it holds none of this engine's slots.
     pub fn watch(
         &self,
         attempt: Option<&TaskHandle>,
@@ -112,17 +112,16 @@ impl Engine {
         NestedWaitGuard { ticket, messages: self.messages.clone() }
     }
 
-    /// Sets what is called when the slots may be held by attempts that wait for threads which wait for executions: all have
-    /// been taken for a while, none has changed hands, and a wait that is no attempt's is for an execution that needs one.
-    /// It runs on the scheduler's thread: hand over, do not work. The answer is [`Engine::report_activity`].
-    pub fn on_stall(&self, look: impl Fn() + Send + 'static) {
+    /// Sets the callback for a possible stall: all slots have been taken for a while, none has changed hands, and a
+    /// thread that is no attempt waits for an execution that needs a slot. It runs on the scheduler's thread and must
+    /// not block; answer with [`Engine::report_activity`].
+    pub fn on_stall(&self, ask_report: impl Fn() + Send + 'static) {
         // Without a scheduler nothing stalls.
-        let _ = self.messages.send(Message::OnStall(Box::new(look)));
+        let _ = self.messages.send(Message::OnStall(Box::new(ask_report)));
     }
 
-    /// Reports what the running attempts do. Those of other engines are ignored, and so is what is said of waits that have
-    /// ended. When every slot is held by an attempt that can never go on, the newest of the waits is refused, with
-    /// [`WaitError::NoSlotLeft`].
+    /// Reports what the running attempts do. Ignores attempts of other engines and waits that have ended. If every slot
+    /// is held by an attempt that can never go on, the newest wait is refused with [`WaitError::NoSlotLeft`].
     pub fn report_activity(&self, report: impl IntoIterator<Item = (TaskHandle, AttemptActivity)>) {
         let own = report.into_iter().filter(|(attempt, _)| attempt.belongs_to(&self.messages));
         let report = own.map(|(attempt, activity)| (attempt.key(), activity)).collect();

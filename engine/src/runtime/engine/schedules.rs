@@ -1,4 +1,4 @@
-//! What a program asks of schedules.
+//! Schedules: creating, changing, listing, history.
 
 use cloacina_store::log::{ReadError, StreamEntry};
 use cloacina_store::record::{StreamId, StreamKind};
@@ -13,17 +13,17 @@ use crate::runtime::cron::CronExpression;
 use crate::runtime::fault::LogFault;
 use crate::runtime::message::{Message, ScheduleRequest};
 use crate::runtime::schedules::{
-    Backwards, ListedSchedule, NewSchedule, PastFire, ScheduleError, ScheduleStats, Standing, how_it_stands, past_fire,
-    read_events,
+    ListedSchedule, NewSchedule, NewestFirst, PastFire, ScheduleError, ScheduleStats, Standing, fire_standing,
+    past_fire, read_events,
 };
 use crate::runtime::streams::streams;
 use crate::runtime::trigger::LONGEST_NAME;
 
 impl Engine {
-    /// Makes a schedule. Returns its id once it is durable. It fires from now on, whenever its workflow is registered.
+    /// Creates a schedule. Returns its id once it is durable. It fires from now on, while its workflow is registered.
     ///
     /// # Errors
-    /// See [`ScheduleError`]; nothing was made then.
+    /// See [`ScheduleError`]; nothing was created.
     pub fn create_schedule(&self, new: NewSchedule) -> Result<ScheduleId, ScheduleError> {
         let calendar = CronExpression::parse(&new.expression, &new.timezone)?;
         if new.workflow.is_empty() || new.workflow.len() > LONGEST_NAME {
@@ -50,17 +50,17 @@ impl Engine {
         self.ask(|reply| Message::Schedules(Box::new(request(reply)))).unwrap_or(Err(ScheduleError::ShutDown))
     }
 
-    /// Gives a schedule another expression and time zone.
+    /// Changes the expression and time zone of a schedule.
     ///
     /// # Errors
-    /// See [`ScheduleError`]; the schedule is as it was.
+    /// See [`ScheduleError`]; the schedule is unchanged.
     pub fn update_schedule(&self, id: ScheduleId, expression: &str, timezone: &str) -> Result<(), ScheduleError> {
         let calendar = CronExpression::parse(expression, timezone)?;
         let (expression, timezone) = (calendar.expression().clone(), calendar.timezone().clone());
         self.change_schedule(id, Command::Update { expression, timezone }, Some(calendar))
     }
 
-    /// Lets a schedule fire, or not. What it would have fired for while it was disabled is not caught up with.
+    /// Enables or disables a schedule. Times that pass while it is disabled are not caught up.
     ///
     /// # Errors
     /// See [`ScheduleError`].
@@ -69,7 +69,7 @@ impl Engine {
         self.change_schedule(id, if enabled { Command::Enable(request) } else { Command::Disable(request) }, None)
     }
 
-    /// Deletes a schedule: it fires no more and is not listed. Its history stays in the log.
+    /// Deletes a schedule: it no longer fires and is not listed. Its history stays in the log.
     ///
     /// # Errors
     /// See [`ScheduleError`].
@@ -87,7 +87,7 @@ impl Engine {
         self.ask(|reply| Message::Schedules(Box::new(request(reply)))).unwrap_or(Err(ScheduleError::ShutDown))
     }
 
-    /// The schedules that are not deleted, newest first. Reads the index.
+    /// Lists the schedules that are not deleted, newest first. Reads the index.
     ///
     /// # Errors
     /// [`ScheduleError::Log`] if the listing cannot be read.
@@ -96,7 +96,7 @@ impl Engine {
         entries.iter().map(|entry| self.listed_schedule(entry)).collect()
     }
 
-    /// A schedule that is not deleted.
+    /// Returns a schedule that is not deleted.
     ///
     /// # Errors
     /// See [`ScheduleError`].
@@ -124,7 +124,8 @@ impl Engine {
         }
     }
 
-    /// The fires of a schedule, the last one first: at most `limit`, after the first `offset`. Also of a deleted one.
+    /// Lists the fires of a schedule, newest first: at most `limit`, after the first `offset`. Works for a deleted
+    /// schedule, too.
     ///
     /// # Errors
     /// See [`ScheduleError`].
@@ -135,7 +136,7 @@ impl Engine {
         offset: usize,
     ) -> Result<Vec<PastFire>, ScheduleError> {
         let entry = self.schedule_stream(id)?;
-        let fires = Backwards::over(&**self.log(), &entry).filter_map(|record| match record {
+        let fires = NewestFirst::over(&**self.log(), &entry).filter_map(|record| match record {
             Ok(Recorded { time, event: ScheduleEvent::Fired(fired), .. }) => Some(Ok((time, fired))),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
@@ -144,20 +145,20 @@ impl Engine {
         fires.map(|fire| fire.and_then(|(time, fired)| past_fire(&**self.log(), time, &fired))).collect()
     }
 
-    /// How the fires of all schedules since some time went, those of deleted ones too.
+    /// Counts the fires of all schedules since a time, and their results. Includes deleted schedules.
     ///
     /// # Errors
     /// [`ScheduleError::Log`] if the log cannot be read.
     pub fn schedule_stats(&self, since: Timestamp) -> Result<ScheduleStats, ScheduleError> {
         let mut stats = ScheduleStats::default();
         for entry in streams(&**self.log(), StreamKind::Schedule, false)? {
-            for record in Backwards::over(&**self.log(), &entry) {
+            for record in NewestFirst::over(&**self.log(), &entry) {
                 let Recorded { time, event, .. } = record?;
                 if time < since {
                     break;
                 }
                 let ScheduleEvent::Fired(fired) = event else { continue };
-                let standing = how_it_stands(&**self.log(), fired.execution)?;
+                let standing = fire_standing(&**self.log(), fired.execution)?;
                 stats.total += u64::from(standing != Standing::Pruned);
                 stats.lost += u64::from(standing == Standing::Missing);
                 let completed = matches!(standing, Standing::Known { status: ExecutionStatus::Completed, .. });

@@ -1,4 +1,4 @@
-//! What a program asks of triggers.
+//! Triggers: listing, enabling, history.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use crate::core::time::Timestamp;
 use crate::core::trigger::{Command, TriggerEvent, TriggerId};
 use crate::runtime::fault::LogFault;
 use crate::runtime::message::{Message, TriggerRequest};
-use crate::runtime::schedules::how_it_stands;
+use crate::runtime::schedules::fire_standing;
 use crate::runtime::streams::streams;
 use crate::runtime::triggers::{ListedTrigger, PastTriggerFire, TriggerError, read_all};
 
 impl Engine {
-    /// The triggers of this log, in the order of their names: those that are polled here, and those that were polled before.
+    /// Lists the triggers of this log by name: those polled by this engine, and those polled by earlier ones.
     ///
     /// # Errors
     /// [`TriggerError::Log`] if the listing cannot be read.
     pub fn triggers(&self) -> Result<Vec<ListedTrigger>, TriggerError> {
-        // What was registered just now has to be in the log, and durable, to be seen there.
+        // A trigger that was just registered is listed once it is durable in the log.
         self.settle_triggers()?;
         let polls = self.ask(|reply| Message::Triggers(TriggerRequest::LastPolls { reply })).unwrap_or_default();
         let entries = streams(&**self.log(), StreamKind::Trigger, false)?;
@@ -43,16 +43,16 @@ impl Engine {
         Ok(ListedTrigger { definition: label.definition, enabled: label.enabled, last_poll, is_registered })
     }
 
-    /// Waits until every trigger that is registered is durable.
+    /// Waits until every registered trigger is durable.
     fn settle_triggers(&self) -> Result<(), TriggerError> {
         match self.ask(|reply| Message::Triggers(TriggerRequest::AllDurable { reply })) {
             Some(result) => result,
-            // After a shutdown everything is.
+            // After a shutdown everything is durable.
             None => Ok(()),
         }
     }
 
-    /// Lets a trigger be polled, or not.
+    /// Enables or disables a trigger. A disabled trigger is not polled.
     ///
     /// # Errors
     /// See [`TriggerError`].
@@ -63,8 +63,8 @@ impl Engine {
         self.ask(|reply| Message::Triggers(change(reply))).unwrap_or(Err(TriggerError::ShutDown))
     }
 
-    /// The fires of a trigger that started executions, the last one first: at most `limit`, after the first `offset`.
-    /// Empty for a trigger that the log does not know.
+    /// Lists the fires of a trigger that started executions, newest first: at most `limit`, after the first `offset`.
+    /// Empty for an unknown trigger.
     ///
     /// # Errors
     /// [`TriggerError::Log`] if the log cannot be read.
@@ -89,7 +89,7 @@ impl Engine {
             .skip(offset)
             .take(limit)
             .map(|(fired, event)| {
-                let standing = how_it_stands(&**self.log(), event.execution)?;
+                let standing = fire_standing(&**self.log(), event.execution)?;
                 Ok(PastTriggerFire { fired, execution: event.execution, standing, context: event.context })
             })
             .collect()

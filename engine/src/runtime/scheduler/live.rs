@@ -1,4 +1,4 @@
-//! What the scheduler owns: live executions, schedules and triggers.
+//! Live executions, schedules and triggers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,56 +23,57 @@ pub(super) struct Live {
     pub(super) state: Execution,
     pub(super) workflow: Arc<Workflow>,
     pub(super) completion: Arc<Completion>,
-    /// Decided in this turn, not yet handed to the log.
+    /// Events of this turn, not yet handed to the log.
     pub(super) events: Vec<Recorded>,
     pub(super) effects: Vec<Effect>,
-    /// Answers of this turn, which wait for everything decided so far.
+    /// Answers of this turn, due once all events so far are durable.
     pub(super) answers: Vec<Answer>,
-    /// Whether the last batch that was handed to the log is durable, and so all before it.
+    /// Completes when the last batch handed to the log is durable, and so all batches before it.
     pub(super) durable: Arc<Promise<Durable>>,
     pub(super) in_runnable: bool,
-    /// Its entry in the queue of timers.
+    /// Its entry in the timer queue.
     pub(super) timer: Option<Timestamp>,
 }
 
 /// A schedule that is not deleted.
 pub(super) struct LiveSchedule {
     pub(super) state: Schedule,
-    /// When its expression is met; `None` if this version cannot read it any more.
+    /// Its parsed expression; `None` if this version cannot parse it.
     pub(super) calendar: Option<CronExpression>,
-    /// Whether this engine has seen to it that everything due until now was fired for.
-    pub(super) attended: bool,
+    /// Whether this engine has caught up with the fires that are due.
+    pub(super) caught_up: bool,
     pub(super) outbox: Outbox,
     pub(super) alarm: Option<Timestamp>,
 }
 
 impl LiveSchedule {
-    /// A schedule that nobody has looked after yet.
-    pub(super) fn found(state: Schedule) -> Self {
+    /// A schedule as found in the log, not yet caught up.
+    pub(super) fn from_log(state: Schedule) -> Self {
         let calendar = CronExpression::parse(state.expression(), state.timezone());
-        let calendar =
-            calendar.map_err(|error| tracing::error!(schedule = %state.id(), %error, "the schedule stands still"));
-        Self { state, calendar: calendar.ok(), attended: false, outbox: Outbox::default(), alarm: None }
+        let calendar = calendar.map_err(|error| {
+            tracing::error!(schedule = %state.id(), %error, "the schedule cannot fire: its expression is invalid");
+        });
+        Self { state, calendar: calendar.ok(), caught_up: false, outbox: Outbox::default(), alarm: None }
     }
 }
 
 /// A trigger that the log knows.
 pub(super) struct LiveTrigger {
     pub(super) state: TriggerState,
-    /// What is polled, if this process has it.
+    /// Its poll function, if it is registered in this process.
     pub(super) polled: Option<Arc<Trigger>>,
     /// Whether a poll is under way.
     pub(super) polling: bool,
     pub(super) last_poll: Option<Timestamp>,
-    /// Its executions that may run, with the digest of the context that they began with.
+    /// Its unfinished executions, with the digest of their input.
     pub(super) running: BTreeMap<ExecutionId, [u8; 32]>,
     pub(super) outbox: Outbox,
     pub(super) alarm: Option<Timestamp>,
 }
 
 impl LiveTrigger {
-    /// A trigger that nobody polls yet.
-    pub(super) fn found(state: TriggerState) -> Self {
+    /// A trigger as found in the log, not yet polled.
+    pub(super) fn from_log(state: TriggerState) -> Self {
         Self {
             state,
             polled: None,
@@ -85,15 +86,15 @@ impl LiveTrigger {
     }
 }
 
-/// The triggers that a log was found to hold, with those of their executions that are unfinished.
+/// The triggers found in the log, with their unfinished executions.
 pub(super) fn live_triggers(
     found: BTreeMap<TriggerId, TriggerState>,
     unfinished: &BTreeMap<ExecutionId, Unfinished>,
 ) -> BTreeMap<TriggerId, LiveTrigger> {
-    let found = found.into_iter().map(|(id, state)| (id, LiveTrigger::found(state)));
+    let found = found.into_iter().map(|(id, state)| (id, LiveTrigger::from_log(state)));
     let mut triggers: BTreeMap<_, _> = found.collect();
     for (execution, unfinished) in unfinished {
-        if let Unfinished::Whole(state) = unfinished
+        if let Unfinished::Resumable(state) = unfinished
             && let Cause::Trigger { name } = state.cause()
             && let Some(trigger) = triggers.get_mut(&TriggerId::of(name))
         {

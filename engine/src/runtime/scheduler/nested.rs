@@ -1,5 +1,5 @@
-//! Attempts that wait for executions. When every slot is held by an attempt that waits for an execution which needs a
-//! slot, none of them would ever end: the wait that came last is refused.
+//! Attempts that wait for executions. If every slot is held by an attempt that waits for an execution, and those
+//! executions need slots, that is a deadlock: the newest wait is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,30 +11,35 @@ use crate::runtime::attempt::{AttemptActivity, AttemptKey, WaitTicket};
 use crate::runtime::errors::WaitError;
 use crate::runtime::message::{Activity, NestedWait};
 
-/// The waits of each attempt that is blocked by them. It goes on once one of them ends.
+/// The waits that block each blocked attempt. It continues once one of them ends.
 type Blocked<'a> = BTreeMap<&'a AttemptKey, BTreeSet<WaitTicket>>;
 
 impl Scheduler {
-    /// Refuses the newest of the waits that can never end, if there are such. `report` says which attempts wait for waits of
-    /// other threads.
-    pub(super) fn refuse_hopeless_wait(&mut self, report: &[Activity]) {
+    /// Refuses the newest of the deadlocked waits, if any. `report` tells which attempts wait for waits of other
+    /// threads.
+    pub(super) fn refuse_deadlocked_wait(&mut self, report: &[Activity]) {
         if self.nested.is_empty() || self.slots.is_any_free() || self.stopping.is_some() || self.failed.is_some() {
             return;
         }
-        let Some((ticket, task)) = self.newest_hopeless_wait(report) else { return };
+        let Some((ticket, task)) = self.newest_deadlocked_wait(report) else { return };
         let Some(NestedWait { execution, refuse, .. }) = self.nested.remove(&ticket) else { return };
-        let slots = self.shell.config.max_concurrent_tasks;
-        tracing::warn!(%execution, %task, slots, "every slot is held by a task that waits for an execution; one wait is refused");
+        let slots = self.services.config.max_concurrent_tasks;
+        tracing::warn!(
+            %execution, %task, slots,
+            "deadlock: every slot is held by a task that waits for an execution; one wait is refused"
+        );
         refuse(WaitError::NoSlotLeft { execution, task, slots });
     }
 
-    /// The wait, and the task that it blocks.
-    fn newest_hopeless_wait(&self, report: &[Activity]) -> Option<(WaitTicket, TaskId)> {
+    /// The newest deadlocked wait, and the task that it blocks.
+    fn newest_deadlocked_wait(&self, report: &[Activity]) -> Option<(WaitTicket, TaskId)> {
         let mut blocked = self.blocked_attempts(report);
         while blocked.len() >= self.slots.count() {
-            let can_end = |ticket| self.nested.get(ticket).is_none_or(|wait| self.can_move(wait.execution, &blocked));
-            let goes_on = blocked.iter().find(|(_, tickets)| tickets.iter().any(can_end)).map(|(attempt, _)| *attempt);
-            match goes_on {
+            let can_end =
+                |ticket| self.nested.get(ticket).is_none_or(|wait| self.can_progress(wait.execution, &blocked));
+            let unblocked =
+                blocked.iter().find(|(_, tickets)| tickets.iter().any(can_end)).map(|(attempt, _)| *attempt);
+            match unblocked {
                 Some(attempt) => blocked.remove(attempt),
                 None => {
                     let newest =
@@ -55,7 +60,7 @@ impl Scheduler {
         }
         for (attempt, activity) in report {
             let AttemptActivity::WaitsFor(tickets) = activity else { continue };
-            // A wait that has ended meanwhile may have let it go on.
+            // If one of the waits has ended since the report, the attempt may have continued.
             if self.holds_slot(attempt) && tickets.iter().all(|ticket| self.nested.contains_key(ticket)) {
                 blocked.entry(attempt).or_default().extend(tickets);
             }
@@ -68,17 +73,17 @@ impl Scheduler {
         live.and_then(|live| slot_of(&live.state, attempt)).is_some_and(|slot| slot.is_some())
     }
 
-    /// The executions that need a slot to go on, or wait themselves, and that a thread waits for which is no attempt's.
+    /// The executions that cannot progress without a slot, and that a thread which is no attempt waits for.
     pub(super) fn starved(&self) -> BTreeSet<ExecutionId> {
         let blocked = self.blocked_attempts(&[]);
         let foreign = self.nested.values().filter(|wait| wait.attempt.is_none());
         let all: BTreeSet<ExecutionId> = foreign.map(|wait| wait.execution).collect();
-        all.into_iter().filter(|execution| !self.can_move(*execution, &blocked)).collect()
+        all.into_iter().filter(|execution| !self.can_progress(*execution, &blocked)).collect()
     }
 
-    /// Whether an execution can go on without a slot: it is over, waits for a person, or has an attempt that runs and is
-    /// not blocked itself.
-    fn can_move(&self, execution: ExecutionId, blocked: &Blocked<'_>) -> bool {
+    /// Whether an execution can progress without a slot: it is over, waits for a user, or has a running attempt that is
+    /// not blocked.
+    fn can_progress(&self, execution: ExecutionId, blocked: &Blocked<'_>) -> bool {
         let Some(live) = self.live.get(&execution) else { return true };
         if live.state.status() != Status::Running {
             return true;

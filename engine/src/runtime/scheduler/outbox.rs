@@ -1,5 +1,4 @@
-//! What was decided on a schedule or a trigger, until it is durable: its events, and the executions that they start, in
-//! one batch.
+//! New events of a schedule or a trigger until they are durable, and the executions that they start, in one batch.
 
 use std::sync::Arc;
 
@@ -13,22 +12,22 @@ use crate::runtime::completion::{Answer, Durable, Promise};
 use crate::runtime::message::{Message, Source};
 use crate::runtime::output_commit::Acknowledged;
 
-/// What was decided on a source in this turn, and who waits for it.
+/// The new events of a source in this turn, and the answers that wait for them.
 #[derive(Default)]
 pub(super) struct Outbox {
-    /// The encoded events, the place of the first, and the time of the last.
+    /// The `seq` of the first event, the time of the last, and the encoded events.
     events: Option<(Seq, Timestamp, Vec<Vec<u8>>)>,
     listing: Option<Listing>,
     /// Executions that these events start.
     starts: Vec<ExecutionId>,
     answers: Vec<Answer>,
-    /// Whether the last batch is durable, and so all before it.
+    /// Completes when the last batch is durable, and so all batches before it.
     durable: Option<Arc<Promise<Durable>>>,
 }
 
 impl Outbox {
     /// Keeps events until the end of the turn.
-    pub(super) fn keep(&mut self, events: Vec<(Seq, Timestamp, Vec<u8>)>, listing: Listing) {
+    pub(super) fn record(&mut self, events: Vec<(Seq, Timestamp, Vec<u8>)>, listing: Listing) {
         for (seq, time, body) in events {
             let (_, last, bodies) = self.events.get_or_insert_with(|| (seq, time, Vec::new()));
             *last = time;
@@ -37,7 +36,7 @@ impl Outbox {
         }
     }
 
-    /// An execution that these events start.
+    /// Adds an execution that these events start.
     pub(super) fn starts(&mut self, execution: ExecutionId) {
         self.starts.push(execution);
     }
@@ -47,12 +46,12 @@ impl Outbox {
         std::mem::take(&mut self.starts)
     }
 
-    /// Answers once everything that was decided so far is durable.
+    /// Answers once all events so far are durable.
     pub(super) fn answer(&mut self, answer: Answer) {
         self.answers.push(answer);
     }
 
-    /// Gives the answers of this turn to the batch that they wait for.
+    /// Attaches the answers of this turn to the last batch.
     pub(super) fn release_answers(&mut self) {
         for answer in std::mem::take(&mut self.answers) {
             match &self.durable {
@@ -62,14 +61,14 @@ impl Outbox {
         }
     }
 
-    /// Tells those who wait that it will never be durable.
+    /// Reports to the waiters that the events will never be durable.
     pub(super) fn fail(&mut self, error: &AppendError) {
         std::mem::take(&mut self.answers).into_iter().for_each(|answer| answer(Err(error.clone())));
     }
 
-    /// What is not yet durable, if anything.
+    /// The promise of the last batch, if that is not yet durable.
     pub(super) fn waits_for(&self) -> Option<&Arc<Promise<Durable>>> {
-        self.durable.as_ref().filter(|durable| !durable.is_kept())
+        self.durable.as_ref().filter(|durable| !durable.is_complete())
     }
 
     /// The frame of this turn, and the promise that it will be durable.
@@ -89,7 +88,7 @@ impl Outbox {
     }
 }
 
-/// What has to be done once the batch of a source is durable.
+/// The effects of a source's batch, performed once it is durable.
 pub(super) struct SourceAcknowledged {
     pub(super) source: Source,
     pub(super) durable: Arc<Promise<Durable>>,

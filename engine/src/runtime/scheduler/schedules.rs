@@ -1,4 +1,4 @@
-//! Schedules in the scheduler: their alarms, and the executions that they start.
+//! Schedules: their alarms, and the executions that they start.
 
 use cloacina_store::log::Listing;
 
@@ -16,40 +16,43 @@ use crate::runtime::message::{ScheduleRequest, Source};
 use crate::runtime::schedules::ScheduleError;
 
 impl Scheduler {
-    /// Looks after every schedule whose workflow is registered: what was due while nobody did is caught up with or skipped.
-    pub(super) fn attend_schedules(&mut self) {
-        let waiting = self.schedules.iter().filter(|(_, live)| !live.attended).map(|(id, _)| *id);
+    /// Catches up with every schedule whose workflow is registered: missed fires are made up for or skipped.
+    pub(super) fn catch_up_schedules(&mut self) {
+        let waiting = self.schedules.iter().filter(|(_, live)| !live.caught_up).map(|(id, _)| *id);
         let waiting: Vec<ScheduleId> = waiting.collect();
         waiting.into_iter().for_each(|id| self.fire_schedule(id));
     }
 
-    /// Fires for what is due, and sets the alarm for what comes next.
+    /// Fires for all due times, and sets the alarm for the next one.
     pub(super) fn fire_schedule(&mut self, id: ScheduleId) {
-        if !self.shell.config.cron || self.failed.is_some() || self.stopping.is_some() {
+        if !self.services.config.cron || self.failed.is_some() || self.stopping.is_some() {
             return;
         }
-        let limit = self.shell.config.max_catchup;
+        let limit = self.services.config.max_catchup;
         let now = self.wall;
         let Some(live) = self.schedules.get_mut(&id) else { return };
-        let Some(workflow) = self.shell.registry.find(live.state.workflow()) else {
-            live.attended = false;
+        let Some(workflow) = self.services.registry.find(live.state.workflow()) else {
+            live.caught_up = false;
             let next = live.state.next();
             if next.is_none_or(|due| due > now) {
-                // So that it is said when it is due.
+                // Warn when it is due.
                 return self.arm(Source::Schedule(id), next);
             }
             let name = live.state.workflow().clone();
             let unknown = self.unknown_workflow(&name);
-            tracing::warn!(schedule = %id, "a schedule is due and does not fire: {unknown}. It waits for it");
+            tracing::warn!(
+                schedule = %id,
+                "a schedule is due and cannot fire: {unknown}. It fires once the workflow is registered"
+            );
             return self.disarm(Source::Schedule(id));
         };
         let Some(calendar) = &live.calendar else { return };
-        let limits = CatchupLimits { attended: live.attended, limit };
-        live.attended = true;
+        let limits = CatchupLimits { attended: live.caught_up, limit };
+        live.caught_up = true;
         match decide(&mut live.state, Command::Fire(limits), calendar, now) {
             Ok(decision) => {
                 let fires = decision.fires.clone();
-                self.keep_schedule(id, decision);
+                self.record_schedule(id, decision);
                 for fire in fires {
                     self.start_fire(id, fire, workflow.clone());
                 }
@@ -68,17 +71,17 @@ impl Scheduler {
         }
     }
 
-    /// Keeps a decision until the end of the turn, and sets the alarm.
-    fn keep_schedule(&mut self, id: ScheduleId, decision: Decision) {
+    /// Records a decision until the end of the turn, and sets the alarm.
+    fn record_schedule(&mut self, id: ScheduleId, decision: Decision) {
         let Some(live) = self.schedules.get_mut(&id) else { return };
         let text = codec::encode_schedule_label(&label(&live.state));
         let listing = if live.state.is_deleted() { Listing::Closed(text) } else { Listing::Open(text) };
         let encode = |event: &ScheduleEvent| codec::encode_schedule_event(event);
         let events = decision.events.iter().map(|recorded| (recorded.seq, recorded.time, encode(&recorded.event)));
-        live.outbox.keep(events.collect(), listing);
-        let next = live.state.next().filter(|_| live.attended);
-        self.touch(Source::Schedule(id));
-        let fires = self.shell.config.cron;
+        live.outbox.record(events.collect(), listing);
+        let next = live.state.next().filter(|_| live.caught_up);
+        self.mark_dirty(Source::Schedule(id));
+        let fires = self.services.config.cron;
         self.arm(Source::Schedule(id), next.filter(|_| fires));
     }
 
@@ -90,14 +93,18 @@ impl Scheduler {
                 }
                 match create(id, *created, &calendar, self.wall) {
                     Ok((state, decision)) => {
-                        let attended = self.shell.registry.find(state.workflow()).is_some();
-                        if !attended {
+                        let caught_up = self.services.registry.find(state.workflow()).is_some();
+                        if !caught_up {
                             let unknown = self.unknown_workflow(state.workflow());
-                            tracing::warn!(schedule = %id, "{unknown}. The schedule waits for it");
+                            tracing::warn!(
+                                schedule = %id,
+                                "{unknown}. The schedule fires once the workflow is registered"
+                            );
                         }
-                        let live = LiveSchedule { calendar: Some(calendar), attended, ..LiveSchedule::found(state) };
+                        let live =
+                            LiveSchedule { calendar: Some(calendar), caught_up, ..LiveSchedule::from_log(state) };
                         self.schedules.insert(id, live);
-                        self.keep_schedule(id, decision);
+                        self.record_schedule(id, decision);
                         self.answer_schedule(id, move |result| drop(reply.send(result.map(|()| id))));
                     }
                     Err(rejection) => drop(reply.send(Err(ScheduleError::Rejected(rejection.to_string())))),
@@ -143,18 +150,18 @@ impl Scheduler {
         if calendar.is_some() {
             live.calendar = calendar;
         }
-        self.keep_schedule(id, decision);
+        self.record_schedule(id, decision);
         Ok(())
     }
 
-    /// Fires for what is due, or skips it, before the schedule is changed: both go to the log in one batch.
+    /// Fires or skips all due times before the schedule is changed. Both go to the log in one batch.
     fn settle_due(&mut self, id: ScheduleId, change: &Command) {
         let now = self.wall;
         let Some(live) = self.schedules.get_mut(&id) else { return };
         if live.state.next().is_none_or(|due| due > now) {
             return;
         }
-        let can_fire = self.shell.config.cron && self.shell.registry.find(live.state.workflow()).is_some();
+        let can_fire = self.services.config.cron && self.services.registry.find(live.state.workflow()).is_some();
         if can_fire && live.calendar.is_some() {
             return self.fire_schedule(id);
         }
@@ -166,23 +173,23 @@ impl Scheduler {
         let never = |_: Timestamp| None;
         let calendar: &dyn Calendar = live.calendar.as_ref().map_or(&never, |calendar| calendar);
         match decide(&mut live.state, Command::Skip, calendar, now) {
-            Ok(decision) => self.keep_schedule(id, decision),
+            Ok(decision) => self.record_schedule(id, decision),
             Err(rejection) => {
-                tracing::error!(schedule = %id, %rejection, "what was due could not be skipped; this is a bug")
+                tracing::error!(schedule = %id, %rejection, "due times could not be skipped; this is a bug")
             }
         }
     }
 
-    /// Answers once everything that was decided on a schedule so far is durable.
+    /// Answers once all events of a schedule so far are durable.
     fn answer_schedule(&mut self, id: ScheduleId, answer: impl FnOnce(Result<(), ScheduleError>) + Send + 'static) {
-        self.touch(Source::Schedule(id));
+        self.mark_dirty(Source::Schedule(id));
         let Some(live) = self.schedules.get_mut(&id) else { return answer(Err(ScheduleError::NotFound(id))) };
         live.outbox.answer(Box::new(move |durable| {
             answer(durable.map_err(|error| ScheduleError::Log(error.into())));
         }));
     }
 
-    /// Forgets the schedules that were deleted, once that was handed to the log.
+    /// Removes deleted schedules, after the deletion was handed to the log.
     pub(super) fn forget_deleted_schedules(&mut self) {
         let deleted = self.schedules.iter().filter(|(_, live)| live.state.is_deleted()).map(|(id, _)| *id);
         for id in deleted.collect::<Vec<_>>() {
@@ -192,15 +199,16 @@ impl Scheduler {
     }
 }
 
-/// The input of an execution: the schedule's own, and what tells of the fire.
+/// The input of an execution: the schedule's input, and keys that describe the fire.
 fn input_of(schedule: &Schedule, scheduled: Timestamp) -> Vec<(Key, Json)> {
-    let told = [
+    let fire_keys = [
         ("schedule_id", schedule.id().to_string()),
         ("schedule_expression", schedule.expression().to_string()),
         ("schedule_timezone", schedule.timezone().to_string()),
         ("scheduled_time", rfc3339(scheduled)),
     ];
-    let own = schedule.input().iter().filter(|(key, _)| told.iter().all(|(name, _)| **key != **name)).cloned();
-    let told = told.iter().map(|(name, text)| ((*name).into(), Json::from(serde_json::Value::from(text.as_str()))));
-    own.chain(told).collect()
+    let own = schedule.input().iter().filter(|(key, _)| fire_keys.iter().all(|(name, _)| **key != **name)).cloned();
+    let fire_keys =
+        fire_keys.iter().map(|(name, text)| ((*name).into(), Json::from(serde_json::Value::from(text.as_str()))));
+    own.chain(fire_keys).collect()
 }

@@ -1,4 +1,4 @@
-//! Slots: how many attempts run at once. An attempt that waits for something outside gives its slot back meanwhile.
+//! Slots limit how many attempts run at once. A deferred attempt releases its slot while it waits.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -6,15 +6,15 @@ use crate::core::event::TaskId;
 use crate::core::state::{Execution, TaskState};
 use crate::runtime::attempt::{AttemptKey, AttemptOver, SlotWaiter};
 
-/// The slots, by number. Which attempt is in which stands in the state of its execution.
+/// The slots, by number. The state of an execution tells which attempt has which slot.
 pub(super) struct Slots {
     free: BTreeSet<u32>,
     count: usize,
-    /// How often a slot was taken or given back.
+    /// How often a slot was taken or released.
     changes: u64,
-    /// The attempts that want a slot again, in the order in which they asked.
+    /// The deferred attempts that want a slot again, in the order of their requests.
     returning: VecDeque<AttemptKey>,
-    /// Who is to be told of it. One that is over by now is in `returning` only.
+    /// Their callbacks. An attempt that is over remains in `returning` only.
     waiters: HashMap<AttemptKey, SlotWaiter>,
 }
 
@@ -36,13 +36,13 @@ impl Slots {
         Some(slot)
     }
 
-    /// Gives one back.
+    /// Releases a slot.
     pub(super) fn put(&mut self, slot: u32) {
         self.changes += 1;
         self.free.insert(slot);
     }
 
-    /// How many there are.
+    /// The number of slots.
     pub(super) fn count(&self) -> usize {
         self.count
     }
@@ -52,17 +52,17 @@ impl Slots {
         !self.free.is_empty()
     }
 
-    /// A number that is another one once a slot has changed hands.
+    /// A counter that changes whenever a slot changes hands.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Whether some are free, and some are not.
+    /// Whether some slots are free and some are taken.
     pub(super) fn are_partly_free(&self) -> bool {
         !self.free.is_empty() && self.free.len() < self.count
     }
 
-    /// An attempt is over that had this slot, if any.
+    /// An attempt is over; releases its slot, if it had one.
     pub(super) fn leave(&mut self, attempt: &AttemptKey, slot: Option<u32>) {
         if let Some(slot) = slot {
             self.put(slot);
@@ -70,21 +70,21 @@ impl Slots {
         self.refuse(attempt);
     }
 
-    /// An attempt without a slot wants one again.
+    /// A deferred attempt wants a slot again.
     pub(super) fn want(&mut self, attempt: AttemptKey, waiter: SlotWaiter) {
         self.refuse(&attempt);
         self.waiters.insert(attempt.clone(), waiter);
         self.returning.push_back(attempt);
     }
 
-    /// An attempt needs no slot any more, if it waited for one.
+    /// Removes an attempt that waits for a slot, and tells it that it is over.
     pub(super) fn refuse(&mut self, attempt: &AttemptKey) {
         if let Some(waiter) = self.waiters.remove(attempt) {
-            waiter(Err(over(attempt)));
+            waiter(Err(attempt_over(attempt)));
         }
     }
 
-    /// The next attempt that comes back, with the slot that it gets, if there is one.
+    /// The next waiting attempt, with a free slot for it.
     pub(super) fn next_return(&mut self) -> Option<(AttemptKey, u32, SlotWaiter)> {
         let slot = *self.free.first()?;
         while let Some(attempt) = self.returning.pop_front() {
@@ -102,16 +102,16 @@ impl Slots {
         self.waiters.contains_key(attempt)
     }
 
-    /// Tells everybody who waits for a slot that there will be none.
+    /// Tells all waiting attempts that they are over.
     pub(super) fn close(&mut self) {
         self.returning.clear();
         for (attempt, waiter) in self.waiters.drain() {
-            waiter(Err(over(&attempt)));
+            waiter(Err(attempt_over(&attempt)));
         }
     }
 }
 
-/// The slot of an attempt that is under way: none while it is deferred. `None` if it is not under way.
+/// The slot of an attempt: `Some(None)` while it is deferred, `None` if it is not under way.
 pub(super) fn slot_of(state: &Execution, attempt: &AttemptKey) -> Option<Option<u32>> {
     let (_, task, number): &(_, TaskId, _) = attempt;
     let slot = state.task(state.graph().find(task)?);
@@ -122,8 +122,8 @@ pub(super) fn slot_of(state: &Execution, attempt: &AttemptKey) -> Option<Option<
     }
 }
 
-/// The news for an attempt that counts no more.
-pub(super) fn over(attempt: &AttemptKey) -> AttemptOver {
+/// The error for an attempt that is over.
+pub(super) fn attempt_over(attempt: &AttemptKey) -> AttemptOver {
     let (execution, task, attempt) = attempt.clone();
     AttemptOver { execution, task, attempt }
 }

@@ -1,4 +1,4 @@
-//! Schedules and triggers alike: their batches, and their alarms.
+//! What schedules and triggers have in common: batches and alarms.
 
 use cloacina_store::log::{Acknowledge, AppendError, Batch};
 
@@ -8,10 +8,10 @@ use crate::core::time::Timestamp;
 use crate::runtime::message::Source;
 
 impl Scheduler {
-    /// The batches of the sources of this turn, with the executions that they start in them.
+    /// The batches of this turn's sources, including the executions that they start.
     pub(super) fn source_batches(&mut self) -> Vec<(Batch, Acknowledge)> {
-        let touched = std::mem::take(&mut self.touched_sources);
-        touched.into_iter().filter_map(|source| self.source_batch(source)).collect()
+        let dirty = std::mem::take(&mut self.dirty_sources);
+        dirty.into_iter().filter_map(|source| self.source_batch(source)).collect()
     }
 
     fn source_batch(&mut self, source: Source) -> Option<(Batch, Acknowledge)> {
@@ -21,13 +21,13 @@ impl Scheduler {
         let mut batch = Batch { definitions: Vec::new(), frames: vec![frame] };
         let mut executions = Vec::new();
         for execution in starts {
-            executions.extend(self.join(&mut batch, execution));
+            executions.extend(self.add_to_batch(&mut batch, execution));
         }
-        let acknowledged = SourceAcknowledged { source, durable, executions, own: self.shell.own.clone() };
+        let acknowledged = SourceAcknowledged { source, durable, executions, own: self.services.own.clone() };
         Some((batch, Box::new(move |result| acknowledged.perform(result))))
     }
 
-    /// What was decided on a source, if it is known here.
+    /// The outbox of a source, if this engine has it.
     pub(super) fn outbox(&mut self, source: Source) -> Option<&mut Outbox> {
         match source {
             Source::Schedule(id) => self.schedules.get_mut(&id).map(|live| &mut live.outbox),
@@ -35,19 +35,22 @@ impl Scheduler {
         }
     }
 
-    /// Has the source's events handed over at the end of the turn, and answered for.
-    pub(super) fn touch(&mut self, source: Source) {
-        if !self.touched_sources.contains(&source) {
-            self.touched_sources.push(source);
+    /// Marks a source: at the end of the turn, its events are handed to the log and its answers attached.
+    pub(super) fn mark_dirty(&mut self, source: Source) {
+        if !self.dirty_sources.contains(&source) {
+            self.dirty_sources.push(source);
         }
-        if !self.asked_sources.contains(&source) {
-            self.asked_sources.push(source);
+        if !self.sources_to_answer.contains(&source) {
+            self.sources_to_answer.push(source);
         }
     }
 
-    /// The log refused what was decided on a source, whose state is now ahead of its history: it is given up here.
+    /// The log rejected events of a source, whose state is now ahead of its history: drops it.
     pub(super) fn source_refused(&mut self, source: Source, error: &AppendError) {
-        tracing::error!(?source, %error, "the log refused what was decided; this schedule or trigger is given up");
+        tracing::error!(
+            ?source, %error,
+            "the log rejected events of this schedule or trigger; the engine stops running it"
+        );
         if let Some(outbox) = self.outbox(source) {
             outbox.fail(error);
         }
@@ -58,9 +61,9 @@ impl Scheduler {
         }
     }
 
-    /// Has a source's alarm ring at a time, or not at all.
+    /// Sets or clears a source's alarm.
     pub(super) fn arm(&mut self, source: Source, due: Option<Timestamp>) {
-        let due = due.filter(|_| self.failed.is_none() && self.stopping.is_none()).map(|due| self.by_log(due));
+        let due = due.filter(|_| self.failed.is_none() && self.stopping.is_none()).map(|due| self.to_log_time(due));
         let alarm = match source {
             Source::Schedule(id) => self.schedules.get_mut(&id).map(|live| &mut live.alarm),
             Source::Trigger(id) => self.triggers.get_mut(&id).map(|live| &mut live.alarm),
@@ -72,9 +75,9 @@ impl Scheduler {
         due.map(|due| self.timers.insert((due, ringing)));
     }
 
-    /// When, by the time of the log, to look again at what is due at a time by the wall clock. Where the log is ahead, its time goes
-    /// at half the pace, or at the wall's: so this is not too late.
-    fn by_log(&self, due: Timestamp) -> Timestamp {
+    /// Converts a time of the wall clock to the log's time, for an alarm. While the log is ahead of the wall clock, its
+    /// time advances at half the wall clock's pace or more, so the alarm is never late.
+    fn to_log_time(&self, due: Timestamp) -> Timestamp {
         match self.now.micros_since(self.wall) {
             0 => due,
             _ => {
@@ -87,7 +90,7 @@ impl Scheduler {
         self.arm(source, None);
     }
 
-    /// Lets no schedule fire any more, and polls no trigger.
+    /// Clears all alarms: no schedule fires and no trigger is polled any more.
     pub(super) fn disarm_all(&mut self) {
         let schedules = self.schedules.keys().map(|id| Source::Schedule(*id));
         let all: Vec<Source> = schedules.chain(self.triggers.keys().map(|id| Source::Trigger(*id))).collect();

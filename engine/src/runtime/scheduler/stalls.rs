@@ -1,6 +1,6 @@
-//! Stalls: all slots are taken, none has changed hands for a while, and a thread of which nobody knows whether an attempt
-//! waits for it waits for an execution that needs one. Whoever runs the attempts is asked what they do. If it follows that
-//! none of them can go on, a wait is refused; if that is likely but not certain, it is warned about.
+//! Stalls: all slots are taken, none has changed hands for a while, and a thread that an attempt may be waiting for
+//! waits for an execution that needs a slot. The executor is asked what its attempts do. If that proves a deadlock, a
+//! wait is refused; if a deadlock is likely but not certain, a warning is logged.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,21 +13,21 @@ use crate::core::standing::Standing;
 use crate::runtime::attempt::{AttemptActivity, AttemptKey};
 use crate::runtime::message::Activity;
 
-/// The first look at what the attempts do comes after so long, later ones after twice the time, but at least so often.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const LONGEST_BREAK: Duration = Duration::from_secs(2);
+/// Time until the first check of what the attempts do. It doubles for each later check, up to `LONGEST_INTERVAL`.
+const FIRST_CHECK: Duration = Duration::from_millis(100);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long every attempt must have waited for a lock before it is warned about, and how long it must have been in one place.
+/// Time that every attempt must have waited for a lock, or been in one place, before a warning.
 const LOCKED: Duration = Duration::from_secs(5);
 const UNMOVED: Duration = Duration::from_secs(30);
 
-/// How many tasks are named in the warning.
+/// Maximum number of tasks named in the warning.
 const NAMED: usize = 4;
 
 impl Scheduler {
-    /// Ends a turn: notes whether the slots stall, and asks what the attempts do when that is due.
-    pub(super) fn look_for_stalls(&mut self) {
-        let is_possible = self.stalls.look.is_some()
+    /// At the end of a turn: detects a stall, and asks what the attempts do when a check is due.
+    pub(super) fn check_for_stall(&mut self) {
+        let is_possible = self.stalls.ask_report.is_some()
             && !self.slots.is_any_free()
             && self.stopping.is_none()
             && self.failed.is_none()
@@ -40,24 +40,24 @@ impl Scheduler {
         let since = match &self.stalls.current {
             Some(stall) if stall.changes == changes => stall.since,
             _ => {
-                let next_look = now + FIRST_LOOK;
-                self.stalls.current = Some(Stall { changes, since: now, next_look, is_warned_about: false });
+                let next_check = now + FIRST_CHECK;
+                self.stalls.current = Some(Stall { changes, since: now, next_check, is_warned_about: false });
                 return;
             }
         };
         let is_due = self.stalls.until().is_some_and(|due| due <= now);
         let is_starved = is_due && !self.starved().is_empty();
         if let (Some(stall), true) = (&mut self.stalls.current, is_due) {
-            stall.next_look = now + now.duration_since(since).clamp(FIRST_LOOK, LONGEST_BREAK);
+            stall.next_check = now + now.duration_since(since).clamp(FIRST_CHECK, LONGEST_INTERVAL);
         }
-        if let (Some(look), true) = (&self.stalls.look, is_starved) {
-            look();
+        if let (Some(ask_report), true) = (&self.stalls.ask_report, is_starved) {
+            ask_report();
         }
     }
 
-    /// Takes what the attempts do.
-    pub(super) fn take_activities(&mut self, report: &[Activity]) {
-        self.refuse_hopeless_wait(report);
+    /// Handles a report of what the attempts do.
+    pub(super) fn handle_report(&mut self, report: &[Activity]) {
+        self.refuse_deadlocked_wait(report);
         let changes = self.slots.changes();
         let Some(stall) = self.stalls.current.as_mut().filter(|stall| stall.changes == changes) else { return };
         let waited = stall.since.elapsed();
@@ -86,25 +86,25 @@ impl Scheduler {
         if let Some(stall) = &mut self.stalls.current {
             stall.is_warned_about = true;
         }
-        let standing = Standing::no_slot(self.shell.config.max_concurrent_tasks, &named(holders), waited.as_secs());
+        let standing = Standing::no_slot(self.services.config.max_concurrent_tasks, &named(holders), waited.as_secs());
         let others = match starved.len() {
             1 => String::new(),
             count => format!(" and {} more", count - 1),
         };
         tracing::warn!("execution {first}{others}: {}", standing.advice().unwrap_or_default());
         for execution in starved {
-            self.note_stall(execution, &standing);
+            self.set_stalled(execution, &standing);
         }
     }
 
-    fn note_stall(&self, execution: ExecutionId, standing: &Standing) {
+    fn set_stalled(&self, execution: ExecutionId, standing: &Standing) {
         if self.live.get(&execution).is_some_and(|live| live.state.running().next().is_none()) {
-            self.shell.standings.set(execution, Some(standing.clone()));
+            self.services.standings.set(execution, Some(standing.clone()));
         }
     }
 }
 
-/// Whether none of those who hold a slot seems to go on.
+/// Whether a deadlock is likely: no holder of a slot seems to make progress.
 fn is_likely(holders: &BTreeSet<AttemptKey>, report: &[Activity], waited: Duration) -> bool {
     holders.iter().all(|holder| {
         let activity = report.iter().find(|(attempt, _)| attempt == holder).map(|(_, activity)| activity);
@@ -132,7 +132,7 @@ mod tests {
         (ExecutionId([1; 16]), task.into(), 1)
     }
 
-    /// A task that sleeps or reads for a minute is the rule; one that waits for a lock so long is not.
+    /// Many tasks sleep or read for a minute; few wait that long for a lock.
     #[test]
     fn the_patience_with_attempts_follows_what_they_do() {
         let holders = BTreeSet::from([attempt("a"), attempt("b")]);

@@ -1,4 +1,4 @@
-//! Triggers in the scheduler: when they are polled, and the executions that they start.
+//! Triggers: when they are polled, and the executions that they start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,12 +21,12 @@ use crate::runtime::trigger::{Poll, PollResult, Trigger};
 use crate::runtime::triggers::TriggerError;
 
 impl Scheduler {
-    /// Polls what is registered now, and nothing else.
-    pub(super) fn attend_triggers(&mut self) {
+    /// Starts to poll the triggers that are registered now, and stops polling all others.
+    pub(super) fn sync_triggers(&mut self) {
         if self.failed.is_some() || self.stopping.is_some() {
             return;
         }
-        let registered = self.shell.registry.triggers();
+        let registered = self.services.registry.triggers();
         let known: Vec<TriggerId> = self.triggers.keys().copied().collect();
         for id in known {
             if !registered.iter().any(|trigger| TriggerId::of(trigger.name()) == id) {
@@ -35,22 +35,22 @@ impl Scheduler {
             }
         }
         for trigger in registered {
-            self.attend_trigger(trigger);
+            self.sync_trigger(trigger);
         }
     }
 
-    fn attend_trigger(&mut self, trigger: Arc<Trigger>) {
+    fn sync_trigger(&mut self, trigger: Arc<Trigger>) {
         let id = TriggerId::of(trigger.name());
         let is_polled = |live: &LiveTrigger| live.polled.as_ref().is_some_and(|polled| Arc::ptr_eq(polled, &trigger));
         let decided = match self.triggers.get_mut(&id) {
             Some(live) => decide(&mut live.state, Command::Define(trigger.definition.clone()), self.now),
             None => define(trigger.definition.clone(), self.now).map(|(state, decision)| {
-                self.triggers.insert(id, LiveTrigger::found(state));
+                self.triggers.insert(id, LiveTrigger::from_log(state));
                 decision
             }),
         };
         match decided {
-            Ok(decision) => self.keep_trigger(id, decision),
+            Ok(decision) => self.record_trigger(id, decision),
             Err(rejection) => {
                 return tracing::error!(trigger = %trigger.name(), %rejection, "a trigger cannot be defined");
             }
@@ -59,9 +59,12 @@ impl Scheduler {
         let is_new = !is_polled(live);
         live.polled = Some(trigger.clone());
         let (name, workflow) = (live.state.definition().name.clone(), live.state.definition().workflow.clone());
-        if is_new && self.shell.registry.find(&workflow).is_none() {
+        if is_new && self.services.registry.find(&workflow).is_none() {
             let unknown = self.unknown_workflow(&workflow);
-            tracing::warn!(trigger = %name, "trigger '{name}' is not polled: {unknown}. It waits for it");
+            tracing::warn!(
+                trigger = %name,
+                "trigger '{name}' is not polled: {unknown}. Polling starts once the workflow is registered"
+            );
         }
         let Some(live) = self.triggers.get_mut(&id) else { return };
         if (is_new || live.alarm.is_none()) && !live.polling {
@@ -69,10 +72,10 @@ impl Scheduler {
         }
     }
 
-    /// Has a trigger polled at a time, if it is to be polled at all.
+    /// Sets the time of a trigger's next poll, if it is polled at all.
     fn arm_trigger(&mut self, id: TriggerId, due: Option<Timestamp>) {
         let Some(live) = self.triggers.get(&id) else { return };
-        let has_workflow = self.shell.registry.find(&live.state.definition().workflow).is_some();
+        let has_workflow = self.services.registry.find(&live.state.definition().workflow).is_some();
         let wanted = live.state.is_enabled() && live.polled.is_some() && has_workflow;
         self.arm(Source::Trigger(id), due.filter(|_| wanted));
     }
@@ -83,11 +86,11 @@ impl Scheduler {
         let Some(trigger) = live.polled.clone().filter(|_| !live.polling && live.state.is_enabled()) else { return };
         live.polling = true;
         live.last_poll = Some(self.wall);
-        let own = self.shell.own.clone();
+        let own = self.services.own.clone();
         let report = Box::new(move |result| {
             let _scheduler_may_be_gone = own.send(Message::Triggers(TriggerRequest::Polled { id, result }));
         });
-        self.shell.workers.poll(&trigger.body, report);
+        self.services.workers.poll(&trigger.body, report);
     }
 
     fn polled(&mut self, id: TriggerId, result: PollResult) {
@@ -99,7 +102,7 @@ impl Scheduler {
             Ok(Poll::Fire(input)) => self.fire_trigger(id, input),
             Err(error) => tracing::error!(
                 trigger = %name, traceback = error.traceback.as_deref().unwrap_or_default(),
-                "trigger '{name}' failed: {}: {}; it is polled again", error.kind, error.message
+                "trigger '{name}' failed: {}: {}; it will be polled again", error.kind, error.message
             ),
         }
         let Some(live) = self.triggers.get(&id) else { return };
@@ -118,7 +121,7 @@ impl Scheduler {
                 || executions.get(execution).is_some_and(|live| !live.state.status().is_final())
         });
         let same_runs = live.running.iter().find(|(_, running)| **running == context).map(|(id, _)| *id);
-        let workflow = self.shell.registry.find(&live.state.definition().workflow);
+        let workflow = self.services.registry.find(&live.state.definition().workflow);
         let refused = match &workflow {
             Some(_) => refused,
             None => Some(format!("workflow '{}' is not registered", live.state.definition().workflow).into()),
@@ -132,12 +135,12 @@ impl Scheduler {
             }
         };
         let (starts, name) = (decision.starts, live.state.definition().name.clone());
-        tell_dropped(&name, &decision);
+        log_dropped(&name, &decision);
         if starts.is_some() {
             live.running.insert(execution, context);
             live.outbox.starts(execution);
         }
-        self.keep_trigger(id, decision);
+        self.record_trigger(id, decision);
         if let (Some(execution), Some(workflow)) = (starts, workflow)
             && let Err(rejection) = self.begin(execution, workflow, Cause::Trigger { name: name.clone() }, input)
         {
@@ -146,7 +149,7 @@ impl Scheduler {
     }
 
     fn why_refused(&self, input: &[(Key, Json)]) -> Option<Arc<str>> {
-        let limit = self.shell.config.max_value_bytes;
+        let limit = self.services.config.max_value_bytes;
         let (key, value) = input.iter().find(|(_, value)| value.as_str().len() > limit)?;
         let bytes = value.as_str().len();
         Some(
@@ -155,13 +158,13 @@ impl Scheduler {
         )
     }
 
-    fn keep_trigger(&mut self, id: TriggerId, decision: Decision) {
+    fn record_trigger(&mut self, id: TriggerId, decision: Decision) {
         let Some(live) = self.triggers.get_mut(&id) else { return };
         let listing = Listing::Open(codec::encode_trigger_label(&label(&live.state)));
         let encode = |event: &TriggerEvent| codec::encode_trigger_event(event);
         let events = decision.events.iter().map(|recorded| (recorded.seq, recorded.time, encode(&recorded.event)));
-        live.outbox.keep(events.collect(), listing);
-        self.touch(Source::Trigger(id));
+        live.outbox.record(events.collect(), listing);
+        self.mark_dirty(Source::Trigger(id));
     }
 
     pub(super) fn trigger_request(&mut self, request: TriggerRequest) {
@@ -170,7 +173,7 @@ impl Scheduler {
             TriggerRequest::Change { name, command, reply } => match self.change_trigger(&name, command) {
                 Ok(()) => {
                     let source = Source::Trigger(TriggerId::of(&name));
-                    self.touch(source);
+                    self.mark_dirty(source);
                     if let Some(outbox) = self.outbox(source) {
                         outbox.answer(Box::new(move |durable| {
                             let result = durable.map_err(|error| TriggerError::Log(error.into()));
@@ -188,7 +191,7 @@ impl Scheduler {
         }
     }
 
-    /// Answers once the last word on every trigger is durable.
+    /// Replies once all events of all triggers are durable.
     fn answer_when_triggers_are_durable(&mut self, reply: Reply<Result<(), TriggerError>>) {
         let left = Arc::new(reply);
         let ids: Vec<TriggerId> = self.triggers.keys().copied().collect();
@@ -197,7 +200,7 @@ impl Scheduler {
             let _asker_may_be_gone = left.send(Ok(()));
         }
         for id in ids {
-            self.touch(Source::Trigger(id));
+            self.mark_dirty(Source::Trigger(id));
             let (left, count) = (left.clone(), count.clone());
             let Some(outbox) = self.outbox(Source::Trigger(id)) else { continue };
             outbox.answer(Box::new(move |durable: Durable| {
@@ -224,7 +227,7 @@ impl Scheduler {
             .map_err(|rejection| TriggerError::Rejected { name: name.clone(), why: rejection.to_string() })?;
         let (changed, polling) = (!decision.events.is_empty(), live.polling);
         let first = live.polled.as_ref().and_then(|trigger| trigger.first_poll(self.wall));
-        self.keep_trigger(id, decision);
+        self.record_trigger(id, decision);
         if changed && !polling {
             self.arm_trigger(id, first);
         }
@@ -232,12 +235,12 @@ impl Scheduler {
     }
 
     /// Whether a trigger is being polled.
-    pub(super) fn polls(&self) -> bool {
+    pub(super) fn is_polling(&self) -> bool {
         self.triggers.values().any(|live| live.polling)
     }
 }
 
-fn tell_dropped(name: &str, decision: &Decision) {
+fn log_dropped(name: &str, decision: &Decision) {
     for recorded in &decision.events {
         let TriggerEvent::Dropped(dropped) = &recorded.event else { continue };
         match &dropped.why {

@@ -1,5 +1,4 @@
-//! Those who wait for the scheduler as a whole: until nothing moves any more, or until it has stopped. And the attempts that
-//! wait for executions.
+//! State of pending requests: settling under a virtual clock, stopping, nested waits and stalls.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
@@ -10,20 +9,20 @@ use crate::runtime::clock::Settled;
 use crate::runtime::errors::EngineError;
 use crate::runtime::message::{NestedWait, Reply};
 
-/// Who waits for the engine to settle.
+/// Requests that wait for the engine to be idle.
 #[derive(Default)]
 pub(super) struct Settling {
     pub(super) waiting: Vec<Reply<Settled>>,
-    /// Until when attempts that run are waited for.
+    /// Deadline for running attempts.
     pub(super) until: Option<Instant>,
-    /// Attempts that were waited for long enough.
-    pub(super) given_up: HashSet<(ExecutionId, TaskId, Attempt)>,
-    /// Executions whose last batch has promised to send word when it is durable.
+    /// Attempts that exceeded the deadline and are no longer waited for.
+    pub(super) expired: HashSet<(ExecutionId, TaskId, Attempt)>,
+    /// Executions for which `Message::Durable` will arrive when their last batch is durable.
     pub(super) watched: HashSet<ExecutionId>,
 }
 
 impl Settling {
-    /// When the patience ends.
+    /// The deadline for running attempts, if a request waits.
     pub(super) fn until(&self) -> Option<Instant> {
         if self.waiting.is_empty() { None } else { self.until }
     }
@@ -34,11 +33,11 @@ impl Settling {
     }
 }
 
-/// That the scheduler was told to stop.
+/// A shutdown under way.
 pub(super) struct Stopping {
-    /// `None` lies beyond all clocks.
+    /// End of the grace; `None` is later than any representable time.
     pub(super) until: Option<Instant>,
-    /// Everybody who told it.
+    /// The callers of the shutdown.
     pub(super) replies: Vec<Reply<Result<(), EngineError>>>,
 }
 
@@ -48,32 +47,32 @@ impl Stopping {
     }
 }
 
-/// The waits that are going on, in the order in which they began.
+/// The current waits, in the order in which they began.
 pub(super) type NestedWaits = BTreeMap<WaitTicket, NestedWait>;
 
-/// The current stall, and whom to ask.
+/// The current stall, and the callback that asks for a report.
 #[derive(Default)]
 pub(super) struct Stalls {
-    pub(super) look: Option<Box<dyn Fn() + Send>>,
+    pub(super) ask_report: Option<Box<dyn Fn() + Send>>,
     pub(super) current: Option<Stall>,
 }
 
 /// All slots are taken, and none has changed hands.
 pub(super) struct Stall {
-    /// As [`super::slots::Slots::changes`] was when it began.
+    /// [`super::slots::Slots::changes`] at its beginning.
     pub(super) changes: u64,
     pub(super) since: Instant,
-    pub(super) next_look: Instant,
+    pub(super) next_check: Instant,
     pub(super) is_warned_about: bool,
 }
 
 impl Stalls {
-    pub(super) fn on_stall(&mut self, look: Box<dyn Fn() + Send>) {
-        self.look = Some(look);
+    pub(super) fn on_stall(&mut self, ask_report: Box<dyn Fn() + Send>) {
+        self.ask_report = Some(ask_report);
     }
 
-    /// When the next look is due.
+    /// When the next check is due.
     pub(super) fn until(&self) -> Option<Instant> {
-        self.current.as_ref().map(|stall| stall.next_look)
+        self.current.as_ref().map(|stall| stall.next_check)
     }
 }

@@ -1,4 +1,4 @@
-//! How executions stand, and their ends.
+//! Waiting for executions, and their outcomes, standings and listing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,10 @@ use crate::runtime::rebuild::{RebuildError, rebuild};
 use crate::runtime::streams::LISTING_PAGE;
 
 impl Engine {
-    /// Waits for the end of an execution. A task that is a function, and waits without a `timeout`, waits as
-    /// [`Engine::wait_in`] does.
+    /// Waits for the end of an execution. Inside a synchronous task, a wait without `timeout` is a [`Engine::wait_in`].
     ///
     /// # Errors
-    /// See [`WaitError`]; the execution goes on.
+    /// See [`WaitError`]; the execution keeps running.
     pub fn wait(&self, execution: ExecutionId, timeout: Option<Duration>) -> Result<Arc<Outcome>, WaitError> {
         if timeout.is_none()
             && let Some(attempt) = TaskHandle::of_this_thread()
@@ -34,13 +33,13 @@ impl Engine {
         }
         let wait = self.waits.of(execution, |waiter| self.when_done(execution, waiter));
         match timeout {
-            None => wait.for_good(),
+            None => wait.forever(),
             Some(waited) => wait.within(waited).unwrap_or(Err(WaitError::TimedOut { execution, waited })),
         }
     }
 
-    /// Calls back, once, when an execution has ended; at once, on this thread, if it has. Otherwise the callback runs on
-    /// one of the engine's threads: hand over, do not work.
+    /// Calls `done` once, when an execution has ended: immediately on this thread if it has, otherwise on one of the
+    /// engine's threads. So `done` must not block.
     pub fn when_done(&self, execution: ExecutionId, done: Waiter) {
         let mut once = CalledOnce { execution, waiter: Some(done) };
         let done: Waiter = Box::new(move |end| once.call(end));
@@ -49,23 +48,23 @@ impl Engine {
         }
         let (reply, answer) = crossbeam_channel::bounded(1);
         if let Err(SendError(unsent)) = self.messages.send(Message::Wait { execution, waiter: done, reply }) {
-            // The scheduler is gone. What had ended by then is in the log, as long as that can be read.
+            // The scheduler is gone. The log may still be readable and has the executions that ended before.
             if let Message::Wait { waiter, .. } = unsent {
-                waiter(self.past(execution, None));
+                waiter(self.logged_end(execution, None));
             }
             return;
         }
         match answer.recv() {
             Ok(Attached::Waiting) => {}
             Ok(Attached::Blocked(standing, done)) => done(Err(WaitError::Blocked { execution, standing })),
-            Ok(Attached::NotLive(done, failed)) => done(self.past(execution, failed)),
-            // The callback went down with the scheduler; being dropped, it has been called.
+            Ok(Attached::NotLive(done, failed)) => done(self.logged_end(execution, failed)),
+            // The scheduler dropped the callback; `CalledOnce` called it then.
             Err(_) => {}
         }
     }
 
-    /// The end of an execution that does not run here.
-    fn past(&self, execution: ExecutionId, failed: Option<AppendError>) -> Result<Arc<Outcome>, WaitError> {
+    /// Returns the end of an execution that does not run here.
+    fn logged_end(&self, execution: ExecutionId, failed: Option<AppendError>) -> Result<Arc<Outcome>, WaitError> {
         match rebuild(&*self.log, execution) {
             Ok(state) if state.status().is_final() => Ok(Arc::new(outcome(&state))),
             Ok(_) => Err(match failed {
@@ -81,7 +80,7 @@ impl Engine {
         }
     }
 
-    /// How an execution stands.
+    /// Returns the current outcome of an execution.
     ///
     /// # Errors
     /// [`EngineError::NotFound`], or [`EngineError::Log`] if its history cannot be read.
@@ -89,7 +88,7 @@ impl Engine {
         if let Some(Some(live)) = self.ask(|reply| Message::Peek { execution, reply }) {
             return Ok(Arc::new(*live));
         }
-        let mut told = match rebuild(&*self.log, execution) {
+        let mut outcome = match rebuild(&*self.log, execution) {
             Ok(state) => outcome(&state),
             Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
                 return Err(EngineError::NotFound(execution));
@@ -98,19 +97,19 @@ impl Engine {
             Err(error) => return Err(EngineError::Log(error.into())),
         };
         if let Some(standing) = self.standings.held(execution) {
-            told.status = standing.status;
-            told.error = standing.advice();
+            outcome.status = standing.status;
+            outcome.error = standing.advice();
         }
-        Ok(Arc::new(told))
+        Ok(Arc::new(outcome))
     }
 
-    /// How an execution stands, why, and what to do. Unlike [`Engine::outcome`] it reads no events, so that it also answers
-    /// for an execution whose history is damaged.
+    /// Returns the status of an execution, the reason, and what to do. Reads no events, so unlike [`Engine::outcome`]
+    /// it also works for an execution whose history is damaged.
     ///
     /// # Errors
     /// [`EngineError::NotFound`], or [`EngineError::Log`] if the log's index cannot be read.
     pub fn standing(&self, execution: ExecutionId) -> Result<Standing, EngineError> {
-        self.catch_up();
+        self.sync_with_scheduler();
         let entry = match self.log.stream(stream_of(execution)) {
             Ok(entry) if entry.kind == StreamKind::Execution => entry,
             Ok(_) | Err(ReadError::NoStream(_)) => return Err(EngineError::NotFound(execution)),
@@ -120,7 +119,8 @@ impl Engine {
         Ok(listed.standing)
     }
 
-    /// Executions, newest first: at most `limit`, of one status, of one workflow, and older than `before`, as asked.
+    /// Lists executions, newest first: at most `limit`, filtered by status and workflow, and only those older than
+    /// `before`.
     ///
     /// # Errors
     /// [`EngineError::Log`] if the listing cannot be read.
@@ -131,7 +131,7 @@ impl Engine {
         limit: usize,
         before: Option<ExecutionId>,
     ) -> Result<Vec<Listed>, EngineError> {
-        self.catch_up();
+        self.sync_with_scheduler();
         let before = before.map(|execution| self.listing_key(execution)).transpose()?;
         let mut found = Vec::new();
         let mut filter = StreamFilter {
@@ -156,7 +156,7 @@ impl Engine {
         Ok(found)
     }
 
-    /// The place of an execution in the listing.
+    /// The listing key of an execution.
     fn listing_key(&self, execution: ExecutionId) -> Result<ListingKey, EngineError> {
         match self.log.stream(stream_of(execution)) {
             Ok(entry) => {
@@ -169,7 +169,7 @@ impl Engine {
     }
 }
 
-/// A callback that is called even if the scheduler ends before it comes to it.
+/// A callback that is also called when it is dropped, so that it runs even if the scheduler ends first.
 struct CalledOnce {
     execution: ExecutionId,
     waiter: Option<Waiter>,

@@ -1,4 +1,4 @@
-//! What was decided in a turn goes to the log: each execution's events as one batch, with its effects for the
+//! Appending to the log: at the end of a turn, each execution's events become one batch; its effects wait for the
 //! acknowledgement.
 
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use crate::runtime::output_commit::{Acknowledged, notices};
 use crate::runtime::workflow::Workflow;
 
 impl Scheduler {
-    /// Hands everything that was decided in this turn to the log, at once: it shares a flush.
-    pub(super) fn hand_over(&mut self) {
-        // First those with several executions; what is left is executions by themselves.
+    /// Hands all events of this turn to the log at once, so that they share a flush.
+    pub(super) fn append_dirty(&mut self) {
+        // Batches of several executions first: they take those executions' events, so that none is appended twice.
         let mut batches = self.source_batches();
-        batches.extend(self.joint_batches());
-        for execution in std::mem::take(&mut self.touched) {
+        batches.extend(self.group_batches());
+        for execution in std::mem::take(&mut self.dirty) {
             let Some((batch, acknowledged)) = self.batch(execution) else { continue };
             batches.push((batch, Box::new(move |result| acknowledged.perform(result))));
         }
         if !batches.is_empty() {
-            self.shell.log.append_all_then(batches);
+            self.services.log.append_all_then(batches);
         }
     }
 
-    /// What was decided on an execution, with its effects for the acknowledgement.
+    /// The batch of an execution's new events, with its effects for the acknowledgement.
     pub(super) fn batch(&mut self, execution: ExecutionId) -> Option<(Batch, Acknowledged)> {
         let live = self.live.get_mut(&execution)?;
         let events = std::mem::take(&mut live.events);
@@ -67,10 +67,10 @@ impl Scheduler {
             completion: live.completion.clone(),
             workflow: live.workflow.clone(),
             strict: live.state.options().strict_context,
-            max_value_bytes: self.shell.config.max_value_bytes,
-            workers: self.shell.workers.clone(),
+            max_value_bytes: self.services.config.max_value_bytes,
+            workers: self.services.workers.clone(),
             released: self.released.clone(),
-            own: self.shell.own.clone(),
+            own: self.services.own.clone(),
         };
         Some((Batch { definitions, frames: vec![frame] }, acknowledged))
     }

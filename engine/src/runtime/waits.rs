@@ -1,5 +1,5 @@
-//! Waiting for an execution on the caller's own thread. Each execution is asked for once, however many wait for it and
-//! however often: a wait that ran out of time leaves nothing behind that grows.
+//! Waiting for an execution on the caller's thread. All waits for an execution share one callback, so waits that time
+//! out do not accumulate memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,11 +13,11 @@ use crate::core::event::ExecutionId;
 
 type Ended = Result<Arc<Outcome>, WaitError>;
 
-/// The executions that somebody waits for.
+/// The waits of all executions.
 #[derive(Clone, Default)]
 pub(super) struct Waits(Arc<Mutex<HashMap<ExecutionId, Arc<Wait>>>>);
 
-/// The wait for one execution, of everybody who waits for it.
+/// The wait for one execution, shared by all its waiters.
 #[derive(Default)]
 pub(super) struct Wait {
     state: Mutex<State>,
@@ -26,13 +26,13 @@ pub(super) struct Wait {
 
 #[derive(Default)]
 struct State {
-    /// Whether the question has been put: what has ended before is known from then on.
-    asked: bool,
+    /// Whether the callback is registered. From then on, an earlier end is known.
+    registered: bool,
     ended: Option<Ended>,
 }
 
 impl Waits {
-    /// The wait for an execution. If it is a new one, `ask` is told what to call at the end.
+    /// The wait for an execution. If it is new, calls `ask` with the callback for the end.
     pub(super) fn of(&self, execution: ExecutionId, ask: impl FnOnce(Waiter)) -> Arc<Wait> {
         let mut waits = lock(&self.0);
         if let Some(wait) = waits.get(&execution) {
@@ -40,7 +40,7 @@ impl Waits {
         }
         let wait = Arc::new(Wait::default());
         waits.insert(execution, wait.clone());
-        // The end may be told at once, on this thread.
+        // The callback may run immediately, on this thread.
         drop(waits);
         let (ended, all) = (wait.clone(), self.clone());
         ask(Box::new(move |end| {
@@ -48,24 +48,24 @@ impl Waits {
             lock(&ended.state).ended.get_or_insert(end);
             ended.woken.notify_all();
         }));
-        lock(&wait.state).asked = true;
+        lock(&wait.state).registered = true;
         wait.woken.notify_all();
         wait
     }
 }
 
 impl Wait {
-    /// Waits, at most so long. What has ended by now is told in any case, also to somebody who does not want to wait: so
-    /// the time counts from when the question has been put, by whoever came first.
+    /// Waits up to `time`. Returns a finished execution even when `time` is zero: the time counts from when the
+    /// callback is registered, by whichever thread came first.
     pub(super) fn within(&self, time: Duration) -> Option<Ended> {
-        let asked = self.woken.wait_while(lock(&self.state), |state| !state.asked && state.ended.is_none());
-        let asked = asked.unwrap_or_else(PoisonError::into_inner);
-        let waited = self.woken.wait_timeout_while(asked, time, |state| state.ended.is_none());
+        let state = self.woken.wait_while(lock(&self.state), |state| !state.registered && state.ended.is_none());
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let waited = self.woken.wait_timeout_while(state, time, |state| state.ended.is_none());
         waited.map_or_else(|poisoned| poisoned.into_inner().0.ended.clone(), |(state, _)| state.ended.clone())
     }
 
     /// Waits for the end.
-    pub(super) fn for_good(&self) -> Ended {
+    pub(super) fn forever(&self) -> Ended {
         loop {
             if let Some(ended) = self.within(LONG) {
                 return ended;
@@ -74,7 +74,7 @@ impl Wait {
     }
 }
 
-/// A wait without an end is one of a year at a time.
+/// A wait without a timeout repeats waits of a year.
 const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
@@ -83,8 +83,8 @@ mod tests {
 
     use super::*;
 
-    /// Each wait left a callback until the execution ended: a program that looked ten times a second whether a long one
-    /// was over took ever more memory.
+    /// Regression: each wait left a callback behind until the execution ended, so a program that polled a long
+    /// execution used ever more memory.
     #[test]
     fn an_execution_is_asked_for_once_however_often_somebody_waits() {
         let (waits, execution) = (Waits::default(), ExecutionId([7; 16]));
@@ -97,14 +97,14 @@ mod tests {
 
         let before = waits.of(execution, |_| unreachable!("it was asked for"));
         asked.pop().unwrap()(Err(WaitError::NotFound(execution)));
-        assert!(matches!(before.for_good(), Err(WaitError::NotFound(_))));
+        assert!(matches!(before.forever(), Err(WaitError::NotFound(_))));
 
-        // What it was may have changed since: a later wait asks again.
+        // The state may have changed since: a later wait asks again.
         waits.of(execution, |waiter| asked.push(waiter));
         assert_eq!(asked.len(), 1);
     }
 
-    /// Two awaited what had just ended, and the second heard that it was still running: the first was about to ask.
+    /// Regression: of two waits for a finished execution, the second timed out while the first was still registering.
     #[test]
     fn who_comes_while_another_is_asking_hears_of_the_end_too() {
         let (waits, execution) = (Waits::default(), ExecutionId([7; 16]));

@@ -1,4 +1,4 @@
-//! Beginning executions together: all of them, in one batch of the log, or none.
+//! Starting several executions atomically, in one batch of the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use crate::runtime::errors::{StartError, StartManyError};
 use crate::runtime::message::Reply;
 use crate::runtime::output_commit::Acknowledged;
 
-/// Replies once several answers have come, or with the first that is an error.
-struct Joint {
+/// Replies once all of several answers have arrived, or with the first error.
+struct JoinedReply {
     left: AtomicUsize,
     reply: Reply<Result<(), StartManyError>>,
 }
 
-impl Joint {
+impl JoinedReply {
     fn answer(&self, at: usize, durable: Durable) {
         let reply = match durable {
             Ok(()) if self.left.fetch_sub(1, Ordering::SeqCst) > 1 => return,
             Ok(()) => Ok(()),
             Err(error) => Err(StartManyError { at, why: StartError::Log(error.into()) }),
         };
-        // The first reply counts, and the asker may be gone.
+        // Only the first reply counts, and the asker may be gone.
         let _ = self.reply.try_send(reply);
     }
 }
@@ -44,8 +44,8 @@ impl Scheduler {
         }
     }
 
-    /// Begins executions, or finds those that are there. Returns whose durability is to be waited for, by the places of the
-    /// requests. An error changes nothing.
+    /// Starts executions, or attaches to existing ones. Returns the executions whose durability the reply waits for,
+    /// with the index of their request. An error changes nothing.
     fn begin_all(
         &mut self,
         starts: Vec<(ExecutionId, StartRequest)>,
@@ -66,40 +66,40 @@ impl Scheduler {
                 names.insert(id, request.workflow.clone());
             }
             match self.admit(id, request).map_err(|why| StartManyError { at, why })? {
-                Some(begun) => new.push((at, id, begun)),
+                Some(execution) => new.push((at, id, execution)),
                 None => existing.push((at, id)),
             }
         }
-        // One batch: durable with the last of them.
+        // They share a batch, so waiting for the last one is enough.
         let mut waits_for = existing;
         waits_for.extend(new.last().map(|(at, id, _)| (*at, *id)));
-        let together = new.iter().map(|(_, id, _)| *id).collect();
+        let group = new.iter().map(|(_, id, _)| *id).collect();
         for (_, id, (state, decision, workflow)) in new {
             self.go_live(state, workflow);
-            self.keep(id, decision);
+            self.record(id, decision);
         }
-        self.together.push(together);
+        self.start_groups.push(group);
         Ok(waits_for)
     }
 
     fn answer_all_started(&mut self, waits_for: Vec<(usize, ExecutionId)>, reply: Reply<Result<(), StartManyError>>) {
-        let joint = Arc::new(Joint { left: AtomicUsize::new(waits_for.len()), reply });
+        let joint = Arc::new(JoinedReply { left: AtomicUsize::new(waits_for.len()), reply });
         for (at, id) in waits_for {
             let joint = joint.clone();
             self.answer_when_durable(id, Box::new(move |durable| joint.answer(at, durable)) as Answer);
         }
     }
 
-    /// The batches of the executions that start together in this turn.
-    pub(super) fn joint_batches(&mut self) -> Vec<(Batch, Acknowledge)> {
-        let together = std::mem::take(&mut self.together);
-        together.into_iter().filter_map(|executions| self.joint_batch(executions)).collect()
+    /// The batches of the groups of executions that start in this turn.
+    pub(super) fn group_batches(&mut self) -> Vec<(Batch, Acknowledge)> {
+        let groups = std::mem::take(&mut self.start_groups);
+        groups.into_iter().filter_map(|executions| self.group_batch(executions)).collect()
     }
 
-    fn joint_batch(&mut self, executions: Vec<ExecutionId>) -> Option<(Batch, Acknowledge)> {
+    fn group_batch(&mut self, executions: Vec<ExecutionId>) -> Option<(Batch, Acknowledge)> {
         let (mut joint, mut acknowledged) = (Batch::default(), Vec::with_capacity(executions.len()));
         for execution in executions {
-            acknowledged.extend(self.join(&mut joint, execution));
+            acknowledged.extend(self.add_to_batch(&mut joint, execution));
         }
         let perform = move |result: Result<_, _>| {
             acknowledged.into_iter().for_each(|one: Acknowledged| one.perform(result.clone()));
@@ -107,8 +107,8 @@ impl Scheduler {
         (!joint.frames.is_empty()).then_some((joint, Box::new(perform)))
     }
 
-    /// Adds what was decided on an execution to a batch.
-    pub(super) fn join(&mut self, joint: &mut Batch, execution: ExecutionId) -> Option<Acknowledged> {
+    /// Adds the new events of an execution to a batch.
+    pub(super) fn add_to_batch(&mut self, joint: &mut Batch, execution: ExecutionId) -> Option<Acknowledged> {
         let (batch, acknowledged) = self.batch(execution)?;
         for definition in batch.definitions {
             if !joint.definitions.contains(&definition) {

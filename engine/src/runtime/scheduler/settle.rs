@@ -1,4 +1,4 @@
-//! Settling: under a virtual clock, the clock moves on when nothing moves in the engine any more.
+//! Settling: a virtual clock advances only when the engine is idle.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -9,19 +9,19 @@ use crate::runtime::clock::{PATIENCE, Settled};
 use crate::runtime::message::{Message, Reply};
 
 impl Scheduler {
-    /// Answers once nothing moves any more.
+    /// Replies once the engine is idle.
     pub(super) fn settle(&mut self, reply: Reply<Settled>) {
         self.settling.waiting.push(reply);
         self.settling.until = Instant::now().checked_add(PATIENCE);
     }
 
-    /// Ends a turn: if somebody waits for it and nothing moves any more, says so.
+    /// At the end of a turn: replies to waiting requests if the engine is idle.
     pub(super) fn answer_if_settled(&mut self) {
         if self.settling.waiting.is_empty() {
             return;
         }
-        self.give_up_attempts();
-        if self.moves() {
+        self.expire_attempts();
+        if self.is_busy() {
             return;
         }
         let next = self.timers.first().map(|(due, _)| *due);
@@ -38,30 +38,30 @@ impl Scheduler {
         })
     }
 
-    /// Once patience is at its end, attempts that still run are not waited for any more: neither now nor later.
-    fn give_up_attempts(&mut self) {
+    /// After the deadline, attempts that still run are no longer waited for, now or later.
+    fn expire_attempts(&mut self) {
         let running: HashSet<_> = self.running_everywhere().collect();
-        self.settling.given_up.retain(|attempt| running.contains(attempt));
+        self.settling.expired.retain(|attempt| running.contains(attempt));
         if self.settling.until.is_some_and(|until| Instant::now() >= until) {
-            self.settling.given_up.extend(running);
+            self.settling.expired.extend(running);
             self.settling.until = None;
         }
     }
 
-    /// Whether anything is under way: an attempt, a batch, or an end that is not yet told.
-    fn moves(&mut self) -> bool {
+    /// Whether anything is under way: an attempt, a batch, or an end that is not yet reported.
+    fn is_busy(&mut self) -> bool {
         if self.failed.is_some() {
             return false;
         }
-        let runs = self.running_everywhere().any(|attempt| !self.settling.given_up.contains(&attempt));
+        let runs = self.running_everywhere().any(|attempt| !self.settling.expired.contains(&attempt));
         let mut waits = false;
         for (id, live) in &self.live {
-            // An end is over when it was told; what is told may take as long as an attempt, and no longer.
+            // A finished execution counts until its end was reported, which has the same deadline as an attempt.
             waits |= live.state.status().is_final() && self.settling.until.is_some();
-            if !live.durable.is_kept() {
+            if !live.durable.is_complete() {
                 waits = true;
                 if self.settling.watched.insert(*id) {
-                    let (own, id) = (self.shell.own.clone(), *id);
+                    let (own, id) = (self.services.own.clone(), *id);
                     live.durable.wait(Box::new(move |_| drop(own.send(Message::Durable(Some(id))))));
                 }
             }
@@ -74,10 +74,10 @@ impl Scheduler {
             .collect();
         for durable in sources.into_iter().filter_map(|outbox| outbox.waits_for()) {
             waits = true;
-            // Each asks again; what is durable once is not asked any more.
-            let own = self.shell.own.clone();
+            // Registers again on each call; a completed promise is filtered out by `waits_for`.
+            let own = self.services.own.clone();
             durable.wait(Box::new(move |_| drop(own.send(Message::Durable(None)))));
         }
-        runs || waits || (self.polls() && self.settling.until.is_some())
+        runs || waits || (self.is_polling() && self.settling.until.is_some())
     }
 }

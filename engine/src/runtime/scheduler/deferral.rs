@@ -1,17 +1,17 @@
-//! Attempts that give their slot back while they wait, and take one again.
+//! Deferral: attempts that release their slot while they wait, and take one again.
 
 use super::Scheduler;
-use super::slots::{over, slot_of};
+use super::slots::{attempt_over, slot_of};
 use crate::core::decide::Command;
 use crate::runtime::attempt::AttemptKey;
 use crate::runtime::message::SlotRequest;
 
 impl Scheduler {
-    /// An attempt gives its slot back, or wants one again.
+    /// Handles an attempt's request to release its slot or to take one again.
     pub(super) fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
         let under_way = self.live.get(&attempt.0).and_then(|live| slot_of(&live.state, &attempt));
         if under_way.is_some() {
-            self.moved.insert(attempt.0);
+            self.slots_changed.insert(attempt.0);
         }
         match (under_way, request) {
             (Some(Some(slot)), SlotRequest::GiveBack) => {
@@ -23,23 +23,23 @@ impl Scheduler {
             (Some(None), SlotRequest::GiveBack) => self.slots.refuse(&attempt),
             (Some(Some(_)), SlotRequest::Take(waiter)) => waiter(Ok(())),
             (Some(None), SlotRequest::Take(waiter)) => self.slots.want(attempt, waiter),
-            (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
+            (None, SlotRequest::Take(waiter)) => waiter(Err(attempt_over(&attempt))),
             (None, SlotRequest::GiveBack) => {}
         }
     }
 
-    /// Lets attempts come back for which there is a slot. They go on once that is durable.
-    pub(super) fn let_return(&mut self) {
+    /// Resumes deferred attempts while slots are free. They continue once that is durable.
+    pub(super) fn resume_deferred(&mut self) {
         while let Some((attempt, slot, waiter)) = self.slots.next_return() {
             let (execution, task, number) = attempt.clone();
             match self.decide(execution, Command::Resume { task, attempt: number, worker: slot }) {
                 Ok(()) => self.answer_when_durable(
                     execution,
-                    Box::new(move |durable| waiter(durable.map_err(|_| over(&attempt)))),
+                    Box::new(move |durable| waiter(durable.map_err(|_| attempt_over(&attempt)))),
                 ),
                 Err(_) => {
                     self.slots.put(slot);
-                    waiter(Err(over(&attempt)));
+                    waiter(Err(attempt_over(&attempt)));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Executions that another process left unfinished: taken over, or held with the reason.
+//! Recovery: executions that an earlier process left unfinished are recovered, or held with the reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use crate::core::graph::difference;
 use crate::core::standing::Standing;
 use crate::core::state::Status;
 use crate::runtime::errors::EngineError;
-use crate::runtime::narration;
+use crate::runtime::trace;
 use crate::runtime::unfinished::Unfinished;
 use crate::runtime::workflow::Workflow;
 
 impl Scheduler {
-    /// Takes over every held execution whose workflow is registered with the same graph, and says why not of the others.
-    pub(super) fn take_over_held(&mut self) {
+    /// Recovers every held execution whose workflow is registered with the same graph, and warns about the others.
+    pub(super) fn recover_held(&mut self) {
         let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
-        let mut news: BTreeMap<Option<String>, Vec<ExecutionId>> = BTreeMap::new();
+        let mut by_reason: BTreeMap<Option<String>, Vec<ExecutionId>> = BTreeMap::new();
         for id in ids {
-            let Err(standing) = self.take_over(id, false) else { continue };
+            let Err(standing) = self.try_recover(id, false) else { continue };
             let reason = standing.reason.clone();
-            if self.shell.standings.set(id, Some(standing)) {
-                news.entry(reason).or_default().push(id);
+            if self.services.standings.set(id, Some(standing)) {
+                by_reason.entry(reason).or_default().push(id);
             }
         }
-        // One line for all that are held for the same reason: there may be thousands.
-        for ids in news.into_values() {
-            if let Some(standing) = ids.first().and_then(|first| self.shell.standings.get(*first)) {
-                narration::tell_held(&ids, &standing);
+        // One line for each reason: there may be thousands of executions.
+        for ids in by_reason.into_values() {
+            if let Some(standing) = ids.first().and_then(|first| self.services.standings.get(*first)) {
+                trace::warn_held(&ids, &standing);
             }
         }
     }
@@ -37,45 +37,45 @@ impl Scheduler {
     pub(super) fn resume(&mut self, execution: ExecutionId) -> Result<(), EngineError> {
         if !self.held.contains_key(&execution) {
             let why = match self.live.get(&execution).map(|live| live.state.status()) {
-                // Its end is told a moment before it is let go of.
+                // It is removed shortly after its end is reported.
                 Some(status) if status.is_final() => format!("the execution has ended ({})", status.name()),
                 Some(Status::Paused) => "it is paused, not blocked; unpause it".to_owned(),
-                Some(_) => "it runs already".to_owned(),
+                Some(_) => "it is already running".to_owned(),
                 None => return Err(self.not_live(execution)),
             };
             return Err(EngineError::Rejected { execution, why });
         }
-        self.take_over(execution, true)
+        self.try_recover(execution, true)
             .map_err(|standing| EngineError::Rejected { execution, why: standing.advice().unwrap_or_default() })
     }
 
-    /// Cancels a held execution, whatever became of its workflow: it is taken over as it began, only to end it, and none
+    /// Cancels a held execution, also without its workflow: recovers it with its own definition, only to end it. None
     /// of its tasks runs.
     pub(super) fn cancel_held(&mut self, execution: ExecutionId, request: Request) -> Result<(), EngineError> {
         let rejected = |why: String| EngineError::Rejected { execution, why };
         let workflow = match self.held.get(&execution) {
-            Some(Unfinished::Whole(state)) => Arc::new(Workflow::of_the_past(state.graph())),
-            Some(Unfinished::Broken(standing)) => return Err(rejected(standing.advice().unwrap_or_default())),
+            Some(Unfinished::Resumable(state)) => Arc::new(Workflow::from_log(state.graph())),
+            Some(Unfinished::Unreadable(standing)) => return Err(rejected(standing.advice().unwrap_or_default())),
             None => return Err(self.not_live(execution)),
         };
-        // First the attempts that its process took with it: they hold no slot here.
+        // Recovering first abandons the attempts of the earlier process, which hold no slot here.
         self.recover(execution, workflow).map_err(rejected)?;
         self.decide(execution, Command::Cancel(request)).map_err(|rejection| rejected(rejection.to_string()))
     }
 
-    /// Takes a held execution over; with another graph only `on_purpose`. Otherwise says how it stands.
-    fn take_over(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), Standing> {
+    /// Recovers a held execution; with another graph only if `on_purpose`. Otherwise returns why it stays held.
+    fn try_recover(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), Standing> {
         let workflow = {
             let state = match self.held.get(&id) {
-                Some(Unfinished::Whole(state)) => state,
-                Some(Unfinished::Broken(standing)) => return Err((**standing).clone()),
+                Some(Unfinished::Resumable(state)) => state,
+                Some(Unfinished::Unreadable(standing)) => return Err((**standing).clone()),
                 None => return Ok(()),
             };
-            if !self.shell.config.recover && !on_purpose {
+            if !self.services.config.recover && !on_purpose {
                 return Err(Standing::recovery_is_off(id));
             }
             let name = state.workflow();
-            let Some(workflow) = self.shell.registry.find(name) else {
+            let Some(workflow) = self.services.registry.find(name) else {
                 return Err(Standing::not_registered(id, name));
             };
             if let Some(difference) = difference(state.definition(), workflow.graph().definition())
@@ -86,17 +86,17 @@ impl Scheduler {
             workflow
         };
         self.recover(id, workflow).map_err(|why| Standing::refused(&why))?;
-        tracing::info!(execution = %id, "took over an unfinished execution");
+        tracing::info!(execution = %id, "recovered an unfinished execution");
         Ok(())
     }
 
-    /// Makes a held execution live, with this workflow.
+    /// Makes a held execution live with this workflow.
     fn recover(&mut self, id: ExecutionId, workflow: Arc<Workflow>) -> Result<(), String> {
-        let Some(Unfinished::Whole(state)) = self.held.remove(&id) else { return Ok(()) };
-        self.shell.standings.set(id, None);
+        let Some(Unfinished::Resumable(state)) = self.held.remove(&id) else { return Ok(()) };
+        self.services.standings.set(id, None);
         let definition = (workflow.fingerprint(), workflow.graph().clone());
         self.go_live(*state, workflow);
-        let command = Command::Recover { environment: self.shell.environment.clone(), definition };
+        let command = Command::Recover { environment: self.services.environment.clone(), definition };
         self.decide(id, command).map_err(|rejection| rejection.to_string())
     }
 }

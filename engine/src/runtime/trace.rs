@@ -1,16 +1,16 @@
-//! What the engine tells those who listen (`tracing`), once it is durable. What nobody may miss is a warning: that a task
-//! has finally failed. The rest is there for whoever asks for it.
+//! `tracing` output for events, emitted once they are durable. The final failure of a task is a warning; everything
+//! else is info or debug.
 
 use std::sync::Arc;
 
 use crate::core::event::{Event, ExecutionId, TaskFailed};
 use crate::core::standing::Standing;
 
-/// `cloaca.engine.execution` in Python: it speaks of executions, not of a part of the engine.
+/// Named after executions rather than an engine module; `cloaca.engine.execution` in Python.
 const TARGET: &str = "cloacina_engine::execution";
 
-/// Tells of an event.
-pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
+/// Logs an event.
+pub(super) fn trace_event(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
     match event {
         Event::ExecutionStarted(_) => {
             tracing::info!(
@@ -26,7 +26,7 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
             tracing::debug!(
             target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' completed, attempt {attempt}");
         }
-        Event::TaskFailed(failed) => tell_failed(execution, workflow, failed),
+        Event::TaskFailed(failed) => trace_failed(execution, workflow, failed),
         Event::TaskSkipped(skipped) => {
             let (task, rule) = (&skipped.task, &skipped.why.rule);
             let by = if skipped.why.failure { "failure" } else { "its rule" };
@@ -37,22 +37,22 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
             let (task, attempt, why) = (&abandoned.task, abandoned.attempt, abandoned.why);
             tracing::info!(
             target: TARGET, %execution, %workflow, %task, attempt, ?why,
-                "task '{task}' was running, attempt {attempt}, and was left: {why:?}"
+                "task '{task}', attempt {attempt}, was abandoned: {why:?}"
             );
         }
         Event::TaskDeferred(deferred) => {
             let (task, attempt) = (&deferred.task, deferred.attempt);
             tracing::debug!(
-            target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' waits without a slot, attempt {attempt}");
+            target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' deferred, waits without a slot, attempt {attempt}");
         }
         Event::TaskResumed(resumed) => {
             let (task, attempt) = (&resumed.task, resumed.attempt);
             tracing::debug!(
-            target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' runs on, attempt {attempt}");
+            target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' resumed, attempt {attempt}");
         }
-        Event::ExecutionCompleted(_) => tell_ended(execution, workflow, "completed"),
-        Event::ExecutionFailed(_) => tell_ended(execution, workflow, "failed"),
-        Event::ExecutionCancelled(_) => tell_ended(execution, workflow, "was cancelled"),
+        Event::ExecutionCompleted(_) => trace_ended(execution, workflow, "completed"),
+        Event::ExecutionFailed(_) => trace_ended(execution, workflow, "failed"),
+        Event::ExecutionCancelled(_) => trace_ended(execution, workflow, "was cancelled"),
         Event::ContextWritten(_)
         | Event::ContextRemoved(_)
         | Event::ExecutionPaused(_)
@@ -62,9 +62,8 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
     }
 }
 
-/// Tells of executions that are held for the same reason, each with the first one's next step. They stay as they are until
-/// somebody does something, so it is a warning.
-pub(super) fn tell_held(ids: &[ExecutionId], standing: &Standing) {
+/// Warns about executions that are held for the same reason, with the first one's next step. A user has to act.
+pub(super) fn warn_held(ids: &[ExecutionId], standing: &Standing) {
     /// How many ids are named.
     const NAMED: usize = 5;
     let [first, others @ ..] = ids else { return };
@@ -84,13 +83,13 @@ pub(super) fn tell_held(ids: &[ExecutionId], standing: &Standing) {
     );
 }
 
-fn tell_failed(execution: ExecutionId, workflow: &Arc<str>, failed: &TaskFailed) {
+fn trace_failed(execution: ExecutionId, workflow: &Arc<str>, failed: &TaskFailed) {
     let TaskFailed { task, attempt, error, .. } = failed;
     let (kind, message) = (&error.kind, &error.message);
     if failed.retry_at.is_some() {
         tracing::info!(
             target: TARGET, %execution, %workflow, %task, attempt, error = %kind,
-            "task '{task}' of workflow '{workflow}' failed in attempt {attempt} and is tried again: {kind}: {message}"
+            "task '{task}' of workflow '{workflow}' failed in attempt {attempt} and will be retried: {kind}: {message}"
         );
     } else {
         tracing::warn!(
@@ -100,7 +99,7 @@ fn tell_failed(execution: ExecutionId, workflow: &Arc<str>, failed: &TaskFailed)
     }
 }
 
-fn tell_ended(execution: ExecutionId, workflow: &Arc<str>, how: &str) {
+fn trace_ended(execution: ExecutionId, workflow: &Arc<str>, how: &str) {
     tracing::info!(
             target: TARGET, %execution, %workflow, "execution {execution} of workflow '{workflow}' {how}");
 }

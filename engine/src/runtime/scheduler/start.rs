@@ -1,4 +1,4 @@
-//! Beginning an execution, or attaching to the one that has the id.
+//! Starting an execution, or attaching to the existing one with that id.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::runtime::message::{Executed, Reply};
 use crate::runtime::outcome::listed;
 use crate::runtime::workflow::Workflow;
 
-/// An execution that begins, and is not live yet.
-pub(super) type Begun = (Execution, Decision, Arc<Workflow>);
+/// A new execution that is not live yet.
+pub(super) type NewExecution = (Execution, Decision, Arc<Workflow>);
 
 impl Scheduler {
     pub(super) fn start(
@@ -29,10 +29,10 @@ impl Scheduler {
         reply: Reply<Result<ExecutionId, StartError>>,
     ) {
         match self.admit(id, request) {
-            Ok(begun) => {
-                if let Some((state, decision, workflow)) = begun {
+            Ok(new) => {
+                if let Some((state, decision, workflow)) = new {
                     self.go_live(state, workflow);
-                    self.keep(id, decision);
+                    self.record(id, decision);
                 }
                 self.answer_started(id, reply);
             }
@@ -40,12 +40,12 @@ impl Scheduler {
         }
     }
 
-    /// As a start and a wait, with one answer.
+    /// Starts an execution and waits for its end, with one answer.
     pub(super) fn execute(&mut self, request: StartRequest, id: ExecutionId, then: Box<dyn FnOnce(Executed) + Send>) {
         match self.admit(id, request) {
             Ok(Some((state, decision, workflow))) => {
                 self.go_live(state, workflow);
-                self.keep(id, decision);
+                self.record(id, decision);
             }
             Ok(None) => {}
             Err(error) => return then(Executed::Refused(error)),
@@ -56,8 +56,8 @@ impl Scheduler {
         }
     }
 
-    /// Decides on the start of an execution; `None` if it exists, and can be attached to.
-    pub(super) fn admit(&self, id: ExecutionId, request: StartRequest) -> Result<Option<Begun>, StartError> {
+    /// Decides on the start of an execution; `None` if it exists and can be attached to.
+    pub(super) fn admit(&self, id: ExecutionId, request: StartRequest) -> Result<Option<NewExecution>, StartError> {
         if request.execution.is_some()
             && let Some(answer) = self.existing(id, &request.workflow)
         {
@@ -69,14 +69,14 @@ impl Scheduler {
         if self.stopping.is_some() {
             return Err(StartError::ShutDown);
         }
-        let Some(workflow) = self.shell.registry.find(&request.workflow) else {
+        let Some(workflow) = self.services.registry.find(&request.workflow) else {
             return Err(self.unknown_workflow(&request.workflow));
         };
-        let begun = self.begun(id, workflow, request.cause, request.input);
-        begun.map(Some).map_err(|rejection| StartError::Log(rejection.into()))
+        let new = self.new_execution(id, workflow, request.cause, request.input);
+        new.map(Some).map_err(|rejection| StartError::Log(rejection.into()))
     }
 
-    /// Begins an execution.
+    /// Starts an execution and makes it live.
     pub(super) fn begin(
         &mut self,
         id: ExecutionId,
@@ -84,26 +84,26 @@ impl Scheduler {
         cause: Cause,
         input: Vec<(Key, Json)>,
     ) -> Result<(), Rejection> {
-        let (state, decision, workflow) = self.begun(id, workflow, cause, input)?;
+        let (state, decision, workflow) = self.new_execution(id, workflow, cause, input)?;
         self.go_live(state, workflow);
-        self.keep(id, decision);
+        self.record(id, decision);
         Ok(())
     }
 
-    fn begun(
+    fn new_execution(
         &self,
         id: ExecutionId,
         workflow: Arc<Workflow>,
         cause: Cause,
         input: Vec<(Key, Json)>,
-    ) -> Result<Begun, Rejection> {
-        let config = &self.shell.config;
+    ) -> Result<NewExecution, Rejection> {
+        let config = &self.services.config;
         let begin = Start {
             id,
             graph: workflow.graph().clone(),
             fingerprint: workflow.fingerprint(),
             cause,
-            environment: self.shell.environment.clone(),
+            environment: self.services.environment.clone(),
             options: ExecutionOptions {
                 timeout: config.workflow_timeout,
                 task_timeout: config.task_timeout,
@@ -116,8 +116,8 @@ impl Scheduler {
         Ok((state, decision, workflow))
     }
 
-    /// Whether an execution of this workflow with this id can be attached to; `None` if there is none. Only this thread
-    /// can tell: on any other, it may begin and end between the question and the start.
+    /// Whether the execution with this id can be attached to; `None` if there is none. Only the scheduler's thread can
+    /// tell: for any other, the execution may start and end between the check and the start.
     pub(super) fn existing(&self, id: ExecutionId, asked: &Arc<str>) -> Option<Result<(), StartError>> {
         let other = |workflow: &Arc<str>| {
             let other =
@@ -127,7 +127,7 @@ impl Scheduler {
         if let Some(live) = self.live.get(&id) {
             return Some(other(live.state.workflow()).map_or(Ok(()), Err));
         }
-        let entry = self.shell.log.stream(stream_of(id));
+        let entry = self.services.log.stream(stream_of(id));
         if let Ok(entry) = &entry
             && let Err(foreign) = ForeignId::check(id, entry.kind)
         {
@@ -143,7 +143,7 @@ impl Scheduler {
             Err(ReadError::NoStream(_)) => None,
             Err(error) => Some(Err(StartError::Log(error.into()))),
             Ok(entry) if !entry.open => Some(Ok(())),
-            Ok(_) => Some(match (self.shell.standings.held(id), &self.failed) {
+            Ok(_) => Some(match (self.services.standings.held(id), &self.failed) {
                 (Some(standing), _) => Err(StartError::Blocked { execution: id, standing: Box::new(standing) }),
                 (None, Some(error)) => Err(StartError::Log(error.clone().into())),
                 (None, None) => Ok(()),
@@ -162,7 +162,7 @@ impl Scheduler {
     }
 
     pub(super) fn unknown_workflow(&self, name: &Arc<str>) -> StartError {
-        let names = self.shell.registry.names();
+        let names = self.services.registry.names();
         let nearest = nearest(name, names.iter().map(|name| &**name)).map(Into::into);
         StartError::UnknownWorkflow { name: name.clone(), nearest }
     }
@@ -183,7 +183,7 @@ impl Scheduler {
         self.live.insert(live.state.id(), live);
     }
 
-    /// Forgets an execution that is live no more.
+    /// Removes a live execution.
     pub(super) fn forget_live(&mut self, execution: ExecutionId) -> Option<Live> {
         self.completions.0.remove(execution);
         self.live.remove(&execution)

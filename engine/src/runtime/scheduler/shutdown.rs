@@ -1,4 +1,4 @@
-//! The end: of an execution that the log refuses, of a log that failed, and of the scheduler itself.
+//! Shutdown, and failures of the log: of a single batch, or of the log as a whole.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ use crate::runtime::message::{Reply, Source};
 use crate::runtime::unfinished::Unfinished;
 
 impl Scheduler {
-    /// Is told to stop. Told again, it gives running attempts the shorter time.
-    pub(super) fn stop_within(&mut self, grace: Duration, reply: Reply<Result<(), EngineError>>) {
+    /// Begins to stop. If it is stopping already, the shorter grace applies.
+    pub(super) fn begin_stop(&mut self, grace: Duration, reply: Reply<Result<(), EngineError>>) {
         let until = Instant::now().checked_add(grace);
         let stopping = self.stopping.get_or_insert(Stopping { until, replies: Vec::new() });
         stopping.until = [stopping.until, until].into_iter().flatten().min();
@@ -26,37 +26,37 @@ impl Scheduler {
         self.disarm_all();
     }
 
-    /// The log has failed: everybody who waits is told, and nothing is taken any more.
+    /// The log has failed: reports the error to every waiter, and accepts no more work.
     pub(super) fn log_failed(&mut self, error: AppendError) {
         if self.failed.is_some() {
             return;
         }
-        tracing::error!(%error, "the log failed; the engine takes nothing more");
+        tracing::error!(%error, "the log failed; the engine accepts no more work");
         self.failed = Some(error.clone());
         for (id, live) in self.live.drain() {
             self.completions.0.remove(id);
             live.completion.complete(Err(WaitError::Log(error.clone().into())));
             live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
         }
-        let sources: Vec<Source> = std::mem::take(&mut self.asked_sources);
+        let sources: Vec<Source> = std::mem::take(&mut self.sources_to_answer);
         for source in sources {
             if let Some(outbox) = self.outbox(source) {
                 outbox.fail(&error);
             }
         }
-        self.touched.clear();
-        self.touched_sources.clear();
-        self.asked.clear();
+        self.dirty.clear();
+        self.dirty_sources.clear();
+        self.to_answer.clear();
         self.runnable.clear();
         self.timers.clear();
         self.slots.close();
     }
 
-    /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
-    /// log has of it is held.
+    /// The log rejected a batch of an execution, whose state is now ahead of its history: drops the live state, and
+    /// holds the execution as the log has it.
     pub(super) fn refused(&mut self, execution: ExecutionId, error: &AppendError) {
         let Some(live) = self.forget_live(execution) else { return };
-        tracing::error!(%execution, %error, "the log refused what was decided on an execution; it is given up");
+        tracing::error!(%execution, %error, "the log rejected events of this execution; the engine stops running it");
         live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
         for task in live.state.running() {
             let slot = live.state.task(task);
@@ -64,14 +64,14 @@ impl Scheduler {
             if let Some(slot) = slot_of(&live.state, &attempt) {
                 self.slots.leave(&attempt, slot);
             }
-            self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
+            self.services.workers.stop(execution, live.state.graph().name(task), slot.attempts());
         }
         live.completion.complete(Err(WaitError::Log(error.clone().into())));
         live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
-        if self.shell.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
+        if self.services.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
             let standing = Standing::refused(&error.to_string());
-            self.shell.standings.set(execution, Some(standing.clone()));
-            self.held.insert(execution, Unfinished::Broken(Box::new(standing)));
+            self.services.standings.set(execution, Some(standing.clone()));
+            self.held.insert(execution, Unfinished::Unreadable(Box::new(standing)));
         }
     }
 
@@ -79,10 +79,10 @@ impl Scheduler {
         let Some(stopping) = &self.stopping else { return false };
         self.failed.is_some()
             || stopping.until.is_some_and(|until| Instant::now() >= until)
-            || (!self.polls() && self.live.values().all(|live| self.is_idle(live)))
+            || (!self.is_polling() && self.live.values().all(|live| self.is_idle(live)))
     }
 
-    /// Whether none of its attempts runs, apart from those that wait for something outside: nobody knows for how long.
+    /// Whether no attempt of it runs, except deferred ones, which wait for an unknown time.
     pub(super) fn is_idle(&self, live: &Live) -> bool {
         running_attempts(live).into_iter().all(|(task, attempt)| {
             let attempt = (live.state.id(), task, attempt);
@@ -99,18 +99,18 @@ impl Scheduler {
                 continue;
             }
             for (task, attempt) in running {
-                self.shell.workers.stop(execution, &task, attempt);
+                self.services.workers.stop(execution, &task, attempt);
             }
         }
-        self.hand_over();
-        self.shell.workers.close();
-        // Closing waits for what was handed over before. A log that has failed is let go of, too.
-        let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.into()));
+        self.append_dirty();
+        self.services.workers.close();
+        // Closing waits for earlier appends. A failed log is closed, too.
+        let closed = self.services.log.close().map_err(|error| EngineError::Log(error.into()));
         let closed = match &self.failed {
             Some(error) => Err(EngineError::Log(error.clone().into())),
             None => closed,
         };
-        // What is over was answered, or will be when the last notice that holds the answer back is dropped.
+        // Finished executions were answered, or will be when the last notice that delays the answer is dropped.
         for (id, live) in self.live.drain().filter(|(_, live)| !live.state.status().is_final()) {
             live.completion.complete(Err(WaitError::ShutDown(id)));
         }

@@ -1,4 +1,4 @@
-//! What is asked of an execution: how it stands, its end, to pause, to go on, to be cancelled.
+//! Requests on an execution: its current outcome, waiting for its end, pause, unpause, cancel.
 
 use cloacina_store::log::ReadError;
 use cloacina_store::record::StreamKind;
@@ -30,7 +30,7 @@ impl Scheduler {
         let why = match (self.live.get(&execution).map(|live| live.state.status()), command) {
             (None, Command::Cancel(request)) => return self.cancel_held(execution, request),
             (None, _) => return Err(self.not_live(execution)),
-            (Some(Status::Paused), Command::Pause(_)) => "it is paused already",
+            (Some(Status::Paused), Command::Pause(_)) => "it is already paused",
             (Some(Status::Running), Command::Unpause(_)) => "it is not paused",
             (Some(_), command) => {
                 let rejected = |rejection: Rejection| EngineError::Rejected { execution, why: rejection.to_string() };
@@ -40,13 +40,13 @@ impl Scheduler {
         Err(EngineError::Rejected { execution, why: why.to_owned() })
     }
 
-    /// Why nothing can be asked of an execution that is not live.
+    /// Returns why a request on an execution that is not live is rejected.
     pub(super) fn not_live(&self, execution: ExecutionId) -> EngineError {
-        if let Some(standing) = self.shell.standings.held(execution) {
+        if let Some(standing) = self.services.standings.held(execution) {
             let why = format!("it is {}: {}", standing.status.in_a_sentence(), standing.advice().unwrap_or_default());
             return EngineError::Rejected { execution, why };
         }
-        match self.shell.log.stream(stream_of(execution)) {
+        match self.services.log.stream(stream_of(execution)) {
             Ok(entry) if entry.kind != StreamKind::Execution => ForeignId { id: execution, kind: entry.kind }.into(),
             Ok(entry) => match listed(&entry, None) {
                 Ok(listed) => EngineError::Rejected {
@@ -60,34 +60,34 @@ impl Scheduler {
         }
     }
 
-    /// How a live execution stands, told once all of it is durable. Where that fails, and where it is not live, the log
-    /// has to tell.
+    /// Replies with the current outcome of a live execution, once everything in it is durable. Replies `None` if that
+    /// fails or it is not live: the caller reads the log then.
     pub(super) fn peek(&mut self, execution: ExecutionId, reply: Reply<Option<Box<Outcome>>>) {
-        let told = self.live.get(&execution).map(|live| {
+        let current = self.live.get(&execution).map(|live| {
             let status = self.standing_of(live).status;
             Box::new(Outcome { status, ..outcome(&live.state) })
         });
         self.answer_when_durable(
             execution,
             Box::new(move |durable| {
-                let _asker_may_be_gone = reply.send(told.filter(|_| durable.is_ok()));
+                let _asker_may_be_gone = reply.send(current.filter(|_| durable.is_ok()));
             }),
         );
     }
 
-    /// Notes of each execution that something happened to in this turn whether it waits now.
-    pub(super) fn note_standings(&mut self) {
-        let moved = std::mem::take(&mut self.moved);
-        for execution in self.touched.iter().chain(&moved) {
+    /// Updates the standing of each execution that changed in this turn: whether it waits now.
+    pub(super) fn update_standings(&mut self) {
+        let slots_changed = std::mem::take(&mut self.slots_changed);
+        for execution in self.dirty.iter().chain(&slots_changed) {
             let Some(live) = self.live.get(execution) else { continue };
             let standing = self.standing_of(live);
-            // All else the label says.
-            let is_news = matches!(standing.status, ExecutionStatus::Waiting | ExecutionStatus::Deferred);
-            self.shell.standings.set(*execution, is_news.then_some(standing));
+            // The label in the listing has every other status.
+            let is_beyond_label = matches!(standing.status, ExecutionStatus::Waiting | ExecutionStatus::Deferred);
+            self.services.standings.set(*execution, is_beyond_label.then_some(standing));
         }
     }
 
-    /// How a live execution stands.
+    /// Returns the standing of a live execution.
     fn standing_of(&self, live: &Live) -> Standing {
         let standing = Standing::of(&live.state);
         let waits = standing.status == ExecutionStatus::Running
@@ -106,17 +106,17 @@ impl Scheduler {
             live.completion.wait(waiter);
             return Attached::Waiting;
         }
-        match self.shell.standings.held(execution) {
+        match self.services.standings.held(execution) {
             Some(standing) => Attached::Blocked(Box::new(standing), waiter),
             None => Attached::NotLive(waiter, self.failed.clone()),
         }
     }
 
-    /// Answers once everything that was decided on an execution so far is durable. What is not live is.
+    /// Answers once all events of an execution so far are durable. Those of an execution that is not live already are.
     pub(super) fn answer_when_durable(&mut self, execution: ExecutionId, answer: Answer) {
         let Some(live) = self.live.get_mut(&execution) else { return answer(Ok(())) };
         if live.answers.is_empty() {
-            self.asked.push(execution);
+            self.to_answer.push(execution);
         }
         live.answers.push(answer);
     }

@@ -1,4 +1,4 @@
-//! Starting an execution and waiting for its end, in one.
+//! Starting an execution and waiting for its end in one request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use crate::core::event::ExecutionId;
 use crate::runtime::ids::new_execution_id;
 use crate::runtime::message::{Executed, Message};
 
-/// An execution that was asked for, and whose end is waited for.
+/// An execution that was started by [`Engine::execute`].
 pub struct Executing<'a> {
     engine: &'a Engine,
     execution: ExecutionId,
     ended: Sender<Executed>,
     end: Receiver<Executed>,
-    /// Held as long as the wait is counted.
+    /// Registers the wait as a nested one, while it lives.
     counted: Option<NestedWaitGuard>,
 }
 
 impl Engine {
-    /// Starts an execution, or attaches to the one that has the id, to wait for its end: as [`Engine::start`] and
-    /// [`Engine::wait`], without the wait for the start in between.
+    /// Starts an execution, or attaches to the existing one with that id, to wait for its end: [`Engine::start`] and
+    /// [`Engine::wait`] without waiting for the start in between.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Engine {
     /// ```
     pub fn execute(&self, request: StartRequest) -> Executing<'_> {
         let id = request.execution.unwrap_or_else(new_execution_id);
-        // A second answer comes if the first is that the log knows more.
+        // Two: `NotLive` is followed by a second answer.
         let (ended, end) = crossbeam_channel::bounded(2);
         let executing = Executing { engine: self, execution: id, ended: ended.clone(), end, counted: None };
         if let Err(why) = self.check_values(&request) {
@@ -51,7 +51,7 @@ impl Engine {
         }
         let mut once = AnsweredOnce(Some(ended));
         let then = Box::new(move |executed| once.answer(executed));
-        // If the scheduler is gone, the message is dropped, and that answers.
+        // If the scheduler is gone, the message is dropped, and `AnsweredOnce` answers.
         let _ = self.messages.send(Message::Execute { request, id, then });
         executing
     }
@@ -64,8 +64,8 @@ impl Executing<'_> {
         self.execution
     }
 
-    /// Counts this wait, under a number from [`wait_ticket`](super::wait_ticket), as one of a thread of which it is not
-    /// known whether an attempt waits for it; see [`Engine::begin_wait`].
+    /// Registers this wait, under a number from [`wait_ticket`](super::wait_ticket), as one of a thread that an attempt
+    /// may or may not wait for; see [`Engine::begin_wait`].
     #[must_use]
     pub fn counted_as(mut self, ticket: WaitTicket) -> Self {
         let refused = self.ended.clone();
@@ -74,10 +74,10 @@ impl Executing<'_> {
         self
     }
 
-    /// Waits for the end, at most so long; `None` if it has not come by then.
+    /// Waits for the end, up to `time`; `None` after that.
     ///
     /// # Errors
-    /// [`ExecuteError`]: it could not be started, or there is no outcome.
+    /// [`ExecuteError`]: it could not be started, or the wait failed.
     pub fn within(&self, time: Duration) -> Option<Result<Arc<Outcome>, ExecuteError>> {
         loop {
             match self.end.recv_timeout(time) {
@@ -95,13 +95,13 @@ impl Executing<'_> {
     }
 }
 
-/// An answer that is given even if the scheduler ends before it comes to it.
+/// An answer that is also sent when it is dropped, so that one is sent even if the scheduler ends first.
 struct AnsweredOnce(Option<Sender<Executed>>);
 
 impl AnsweredOnce {
     fn answer(&mut self, executed: Executed) {
         if let Some(answer) = self.0.take() {
-            // There is room for two, and nobody may be waiting.
+            // The channel has room for two, and the receiver may be gone.
             let _ = answer.try_send(executed);
         }
     }

@@ -44,7 +44,7 @@ class Location(NamedTuple):
         if self.is_sqlite:
             _logging.info("there is no SQLite here: the embedded event log is opened in the directory %s", self.path)
 
-    def make_room(self) -> None:
+    def remove_empty_file(self) -> None:
         """Removes an empty file where the log's directory is to be: what ``tempfile.NamedTemporaryFile`` leaves.
 
         Raises:

@@ -110,7 +110,7 @@ def _is_module(namespace: dict[str, Any]) -> bool:
     return module is not None and getattr(module, "__dict__", None) is namespace
 
 
-def place_of(function: object) -> str:
+def location_of(function: object) -> str:
     """Returns where a function is defined, as ``file:line``; the place of the caller if it does not tell."""
     code = getattr(function, "__code__", None)
     if isinstance(code, CodeType):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import _failure, _interpreter, _logging, _running
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
-from ._trigger import fires_with, triggers
+from ._trigger import fire_context, triggers
 from .inputs import check_scheduled
 from .workflow import workflows
 
@@ -264,7 +264,7 @@ class Threads:
 
 
 def _end_poll(poll: Poll, returned: object) -> None:
-    context = fires_with(poll.name, returned, none_fires=poll.by_cron)
+    context = fire_context(poll.name, returned, none_fires=poll.by_cron)
     if context is None:
         poll.skip()
         return

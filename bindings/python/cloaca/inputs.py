@@ -282,10 +282,10 @@ def workflow_params(model: type | None = None, /, **params: Any) -> Callable[[De
         Traceback (most recent call last):
         cloaca.errors.WorkflowInputError: the input of workflow 'import_day' is not valid: 'limt' is unknown, did you mean 'limit'?
     """  # noqa: E501 - the message is one line
-    from ._task import declare_around
+    from ._task import declare_in_enclosing
 
     part = _part(model, params)
-    return _Declaration(part, declare_around(part))
+    return _Declaration(part, declare_in_enclosing(part))
 
 
 def _part(model: Any, params: Mapping[str, Any]) -> Part:

@@ -418,7 +418,7 @@ class WorkflowBuilder:
             return None
         return (
             f"task '{definition.spec.id}' depends on the function that is task '{reference.task_id}' "
-            f"{reference.scope}, but '{reference.task_id}' of this workflow is another function ({own[0].place}); give "
+            f"{reference.scope}, but '{reference.task_id}' of this workflow is another function ({own[0].location}); give "
             f"one of them another id"
         )
 
@@ -428,9 +428,9 @@ class WorkflowBuilder:
         earlier = self._tasks.get(task_id)
         # A block that is run again, in a notebook, replaces what it defined before.
         if earlier is not None and task_id in self._defined:
-            places = f"at {earlier[0].place} and at {definition.place}"
-            if earlier[0].place == definition.place:
-                places = f"at {definition.place}, in a loop or twice; give each its own id: @cloaca.task(id=...)"
+            places = f"at {earlier[0].location} and at {definition.location}"
+            if earlier[0].location == definition.location:
+                places = f"at {definition.location}, in a loop or twice; give each its own id: @cloaca.task(id=...)"
             raise WorkflowValidationError(
                 f"workflow '{self._name}' is not valid: Duplicate task: {task_id}, {places}",
                 workflow=self._name,

@@ -625,7 +625,5 @@ def _micros(since: str | datetime) -> int:
                 f"Invalid datetime format: {since!r} is not an RFC 3339 time like '2026-01-31T09:00:00+00:00'"
             ) from None
     if time.tzinfo is None:
-        raise ValueError(
-            f"Invalid datetime format: {since!r} has no time zone; use datetime.now(timezone.utc)"
-        )
+        raise ValueError(f"Invalid datetime format: {since!r} has no time zone; use datetime.now(timezone.utc)")
     return micros(time)

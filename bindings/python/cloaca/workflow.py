@@ -437,7 +437,9 @@ class WorkflowBuilder:
         if earlier is not None and task_id in self._defined:
             where = f"at {earlier[0].location} and at {definition.location}"
             if earlier[0].location == definition.location:
-                where = f"at {definition.location}, defined in a loop or twice; give each its own id: @cloaca.task(id=...)"
+                where = (
+                    f"at {definition.location}, defined in a loop or twice; give each its own id: @cloaca.task(id=...)"
+                )
             raise WorkflowValidationError(
                 f"workflow '{self._name}' is not valid: Duplicate task: {task_id}, {where}",
                 workflow=self._name,

@@ -51,9 +51,7 @@ class Observer:
             (attempt, seen.place_of_task(task), seen.busy_loop(task.get_loop()) if task.done() else seen.future(task))
             for task, attempt in list(_running.by_task.items())
         ]
-        attempts += [
-            (attempt, None, seen.busy_loop(current())) for attempt, current in list(_running.beginning.items())
-        ]
+        attempts += [(attempt, None, seen.busy_loop(current())) for attempt, current in list(_running.starting.items())]
         before, self._places = self._places, {}
         report: list[tuple[Attempt, Activity]] = []
         for attempt, place, by in attempts:
@@ -75,7 +73,7 @@ class _Snapshot:
         self._threads = dict(_running.waiting_threads)
         self._futures = dict(_running.awaited_futures)
         # What a program waits for on its main thread says nothing of its tasks.
-        self.has_suspect = bool(_running.suspects)
+        self.has_suspect = bool(_running.unattributed)
         self._visiting: set[object] = set()
         self._frames = sys._current_frames()
         self._runners: dict[int, int] = {}

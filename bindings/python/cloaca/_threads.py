@@ -194,7 +194,7 @@ class Threads:
         if os.getpid() != self._process:
             from . import _forks
 
-            _forks.leave(error)
+            _forks.exit_fork(error)
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
         self._check_process(error)
@@ -204,7 +204,7 @@ class Threads:
 
     def _start_coroutine(self, attempt: Attempt) -> None:
         def fail(error: BaseException) -> None:
-            _running.beginning.pop(attempt, None)
+            _running.starting.pop(attempt, None)
             self._fail(attempt, error)
 
         def complete(returned: object) -> None:
@@ -214,7 +214,7 @@ class Threads:
         name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
-            _running.beginning[attempt] = loop.current
+            _running.starting[attempt] = loop.current
             cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), complete, fail)
             attempt.on_cancel(cancel)
         except BaseException as error:

@@ -275,7 +275,7 @@ class Execution:
             ...     [event.kind for event in execution.history().events]
             ['ExecutionStarted', 'TaskStarted', 'ContextWritten', 'TaskCompleted', 'ExecutionCompleted']
         """
-        return self._host.past.history(self._id)
+        return self._host.history_source.history(self._id)
 
     def __await__(self) -> Generator[Any, None, WorkflowResult]:
         return self._host.wait_async(self._id).__await__()

@@ -14,7 +14,7 @@ from .errors import LogError, TaskTimeoutError, WorkflowFailedError
 
 if TYPE_CHECKING:
     from ._cloaca import RawOutcome, RawTask
-    from ._past import Past
+    from ._history_source import HistorySource
     from .history import History
     from .literals import ExecutionStatus, TaskStatus
 
@@ -78,16 +78,18 @@ class WorkflowResult:
         "_failed",
         "_failed_type",
         "_final_context",
-        "_past",
         "_raw_tasks",
+        "_source",
         "_started",
         "_status",
         "_tasks",
         "_workflow_name",
     )
 
-    def __init__(self, raw: RawOutcome, cause: BaseException | None = None, past: Past | None = None) -> None:
-        self._past = past
+    def __init__(
+        self, raw: RawOutcome, cause: BaseException | None = None, source: HistorySource | None = None
+    ) -> None:
+        self._source = source
         self._execution_id = raw["execution_id"]
         self._workflow_name = raw["workflow_name"]
         self._status = raw["status"]
@@ -256,9 +258,9 @@ class WorkflowResult:
             >>> history.tasks["divide"].attempts[0].error.kind
             'ZeroDivisionError'
         """
-        if self._past is None:
+        if self._source is None:
             raise LogError("this result has no runner, and so no history", execution_id=self.execution_id)
-        return self._past.history(self.execution_id)
+        return self._source.history(self.execution_id)
 
     def _repr_html_(self) -> str:
         import html

@@ -365,7 +365,7 @@ def test_a_loop_that_is_blocked_is_replaced(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One coroutine that blocks instead of awaiting keeps all others from running, also those that start later."""
-    monkeypatch.setattr(_run, "PATIENCE", 0.05)
+    monkeypatch.setattr(_run, "CANCEL_TIMEOUT", 0.05)
     release, started = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("bystander"):
 
@@ -505,8 +505,8 @@ def test_who_ignores_the_cancellation_holds_nobody_up(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coroutine can ignore that it is cancelled for ever. Its attempt ends all the same, and that is said."""
-    monkeypatch.setattr(_run, "PATIENCE", 0.02)
-    monkeypatch.setattr(_run, "LAST_PATIENCE", 0.02)
+    monkeypatch.setattr(_run, "CANCEL_TIMEOUT", 0.02)
+    monkeypatch.setattr(_run, "SECOND_CANCEL_TIMEOUT", 0.02)
     go_on = True
     with cloaca.WorkflowBuilder("stubborn"):
 
@@ -523,7 +523,7 @@ def test_who_ignores_the_cancellation_holds_nobody_up(
 
     result = runner.execute("stubborn", timeout=LIMIT)
     assert (result.status, result.final_context) == ("Completed", {"done": True})
-    assert "1 of its coroutines went on when they were cancelled" in caplog.text
+    assert "1 of its coroutines ignored their cancellation" in caplog.text
     assert "ignores" in caplog.text
     go_on = False
 

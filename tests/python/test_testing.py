@@ -200,7 +200,7 @@ def define() -> None:
 
 
 def test_a_crash_that_does_not_come_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloaca.testing._PATIENCE", 0.01)
+    monkeypatch.setattr("cloaca.testing._CRASH_TIMEOUT", 0.01)
     define()
     with (
         Runner(str(tmp_path / "log")) as runner,

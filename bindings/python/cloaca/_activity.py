@@ -243,7 +243,7 @@ def _sources(future: Any, kind: type[Any]) -> list[Any]:
 
 
 def _is_busy(loop: asyncio.AbstractEventLoop | None) -> bool:
-    return loop is not None and _failure.answer(lambda: asyncio.current_task(loop), None) is not None
+    return loop is not None and _failure.safely(lambda: asyncio.current_task(loop), None) is not None
 
 
 def _has_limit(task: asyncio.Task[Any]) -> bool:

@@ -184,7 +184,7 @@ def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except OSError as error:
-        raise WorkerStartError(f"failed to start a worker process: {error}") from error
+        raise WorkerStartError(f"a worker process could not be started: {error}") from error
 
 
 class Processes:

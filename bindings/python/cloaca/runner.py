@@ -244,7 +244,7 @@ class DefaultRunner(Scheduling):
         if progress:
             from . import _progress
 
-            if _progress.is_wanted():
+            if _progress.is_supported():
                 with _progress.following(self._engine, started):
                     return self._host.wait(started, timeout)
         return self._host.wait(started, timeout)

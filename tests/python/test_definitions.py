@@ -38,7 +38,7 @@ def test_a_function_that_is_several_tasks_names_none_of_them() -> None:
             WorkflowValidationError, match=r"function 'fetch' is 3 tasks: 'fetch_0' in workflow 'parts'"
         ):
             cloaca.task(id="join", dependencies=parts)
-        with pytest.raises(WorkflowValidationError, match="write the id, such as 'fetch_2'"):
+        with pytest.raises(WorkflowValidationError, match="use the id, such as 'fetch_2'"):
             cloaca.task_success(fetch)
         with pytest.raises(WorkflowValidationError, match="is 3 tasks"):
             builder.add_task(fetch)

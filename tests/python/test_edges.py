@@ -175,7 +175,7 @@ def test_a_python_without_the_gil_is_refused_in_words(run_python: Run) -> None:
         """
     ).stdout
     assert "cloaca does not support free-threaded Python" in shown
-    assert "Use the ordinary build of Python" in shown
+    assert "use the standard build of Python" in shown
 
 
 def test_the_wheel_is_for_no_python_without_the_gil() -> None:
@@ -202,7 +202,7 @@ def test_greenlets_in_the_place_of_threads_are_refused_at_once(run_python: Run, 
         f"{textwrap.dedent(patches[library])}\nimport cloaca\ncloaca.DefaultRunner(':memory:')", check=False
     )
     last = done.stderr.splitlines()[-1]
-    assert f"{library} has replaced Python's threads" in last
+    assert f"Python's threads monkey-patched by {library}" in last
     assert "in a process that is not patched" in last
 
 
@@ -226,4 +226,4 @@ def test_what_works_under_a_patch_runs_and_what_does_not_says_why(run_python: Ru
             result = runner.execute("partly", timeout=20)
             print(result.final_context["ran"], result.tasks["coroutine"].error)
     """)
-    assert done.stdout.startswith("True OperationError: gevent has replaced Python's selectors")
+    assert done.stdout.startswith("True OperationError: a runner does not work with Python's selectors monkey-patched by gevent")

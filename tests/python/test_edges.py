@@ -226,4 +226,4 @@ def test_what_works_under_a_patch_runs_and_what_does_not_says_why(run_python: Ru
             result = runner.execute("partly", timeout=20)
             print(result.final_context["ran"], result.tasks["coroutine"].error)
     """)
-    assert done.stdout.startswith("True OperationError: a runner does not work with Python's selectors monkey-patched by gevent")
+    assert done.stdout.startswith("True OperationError: a runner does not work with Python's selectors monkey-patched")

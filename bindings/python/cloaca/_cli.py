@@ -9,13 +9,13 @@ from ._cloaca import cloaca_main, replay_main
 
 
 def replay() -> int:
-    """Run the program ``replay``, which reads logs and cannot run tasks."""
-    # No Python code runs that could raise KeyboardInterrupt: let Ctrl-C end the program.
+    """The program ``replay``. It reads logs, and cannot run a task."""
+    # Nothing of Python runs that could raise KeyboardInterrupt: Ctrl-C ends the program, as it ends any other.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     return replay_main(["replay", *sys.argv[1:]])
 
 
 def cloaca() -> int:
-    """Run the program ``cloaca``: ``cloaca log`` manages logs, ``cloaca replay`` is the same as ``replay``."""
+    """The program ``cloaca``: ``cloaca log`` changes what is in a log, ``cloaca replay`` is the program ``replay``."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     return cloaca_main(["cloaca", *sys.argv[1:]])

@@ -99,9 +99,7 @@ def parse(url: object) -> Location:
     if isinstance(url, os.PathLike):
         return Location(_path(os.fspath(url), url), "", False)
     if not isinstance(url, str):
-        raise ConfigurationError(
-            f"a database URL must be a str or a path, not {type(url).__name__} ({url!r}); {FORMS}"
-        )
+        raise ConfigurationError(f"a database URL must be a str or a path, not {type(url).__name__} ({url!r}); {FORMS}")
     scheme, separator, rest = url.partition("://")
     if not separator:
         if url.startswith("sqlite:"):

@@ -40,7 +40,7 @@ _CRASH_TIMEOUT = 10.0
 
 
 class Crash:
-    """Where a runner crashed, as returned by [`Runner.crash_after`][cloaca.testing.Runner.crash_after].
+    """The point at which a runner crashed, as returned by [`Runner.crash_after`][cloaca.testing.Runner.crash_after].
 
     Example:
         >>> with cloaca.WorkflowBuilder("etl"):

@@ -392,7 +392,7 @@ def test_a_loop_that_is_blocked_is_replaced(
     result = runner.execute("blocks", timeout=LIMIT)
     assert "TaskTimeoutError" in (result.error_message or "")
     wait_until(lambda: runner.execute("later", timeout=LIMIT).status == "Completed")
-    assert f"attempt 1 at task 'blocks' of execution {result.execution_id} blocks the event loop" in caplog.text
+    assert f"attempt 1 of task 'blocks' in execution {result.execution_id} blocks the event loop" in caplog.text
     release.set()
     assert other.result(LIMIT).status == "Completed"
     wait_until(lambda: len([it for it in threading.enumerate() if it.name.startswith("cloaca-loop-")]) <= 1)
@@ -548,7 +548,7 @@ def test_who_awaits_what_another_attempt_has_started_is_told_whose_it_was(runner
             await shared[0]
 
     result = runner.execute("shares", timeout=LIMIT)
-    owner = f"attempt 1 at task 'starts' of execution {result.execution_id}"
+    owner = f"attempt 1 of task 'starts' in execution {result.execution_id}"
     # Before Python 3.11, the message is in the error behind it.
     assert f"CancelledError: it belongs to {owner}, which has ended" in (result.tasks["awaits"].traceback or "")
 

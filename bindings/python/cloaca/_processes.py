@@ -101,7 +101,7 @@ class Worker:
         except Exception as error:
             return _protocol_error(self, f"it sent a malformed message: {error}")
         if key != key_of(self.pid, attempt.execution_id, attempt.task_id, attempt.attempt):
-            sender = f"process {key[0]} for attempt {key[3]} at task '{key[2]}'"
+            sender = f"process {key[0]} for attempt {key[3]} of task '{key[2]}'"
             return _protocol_error(self, f"a message came from {sender}")
         return tuple(parts)
 

@@ -211,7 +211,7 @@ class Threads:
             self._check_process(None)
             attempt.complete(returned)
 
-        name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
+        name = f"attempt {attempt.attempt} of task '{attempt.task_id}' in execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
             _running.starting[attempt] = loop.current

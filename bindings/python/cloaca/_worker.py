@@ -106,7 +106,7 @@ class _Attempt:
 
     def _check_process(self) -> None:
         if self._connection.is_in_fork:
-            raise self.over("a fork of the worker process cannot use its handle")
+            raise self.over("cannot be used in a fork of the worker process")
 
     def give_slot_back(self) -> None:
         self._check_process()
@@ -131,10 +131,10 @@ class _Attempt:
         # No need to wake up early: the process is killed when the attempt is over.
         time.sleep(seconds)
 
-    def over(self, why: str = "the attempt is over") -> AttemptOverError:
+    def over(self, state: str = "is over") -> AttemptOverError:
         job = self._job
         return AttemptOverError(
-            f"attempt {job['attempt']} at task '{job['task_id']}' of execution {job['execution_id']}: {why}",
+            f"attempt {job['attempt']} of task '{job['task_id']}' in execution {job['execution_id']} {state}",
             execution_id=job["execution_id"],
             task_id=job["task_id"],
             attempt=job["attempt"],
@@ -181,7 +181,7 @@ def _run(job: Job, context: Context, connection: _RunnerConnection) -> None:
     if job["is_async"]:
         from . import _loop
 
-        returned = _loop.run(f"attempt {job['attempt']} at task '{job['task_id']}'", call)
+        returned = _loop.run(f"attempt {job['attempt']} of task '{job['task_id']}'", call)
     else:
         returned = call()
     take_returned(context, returned, job["task_id"])

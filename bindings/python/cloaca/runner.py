@@ -336,7 +336,7 @@ class DefaultRunner(Scheduling):
         try:
             return await asyncio.wait_for(self._host.wait_async(started), timeout)
         except asyncio.TimeoutError:
-            message = f"execution {started} was still running after {timeout:g} s; it continues"
+            message = f"execution {started} was still running after {timeout:g} s; it keeps running"
             raise WaitTimeoutError(message, execution_id=started) from None
 
     def get_execution(self, execution_id: str) -> Execution:

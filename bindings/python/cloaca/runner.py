@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from . import _cloaca, _interpreter, _isolation, _logging, _url
 from ._cloaca import Context, NativeEngine, VirtualClock
 from ._host import Host, start_threads
+from ._schedules import Schedules
 from ._times import optional_rfc3339, rfc3339
 from .config import DefaultRunnerConfig
 from .errors import (
@@ -102,6 +103,7 @@ class DefaultRunner(Scheduling):
         location.announce()
         location.remove_empty_file()
         self._host = Host(location, config, _clock, self._crashable)
+        super().__init__(Schedules(self._host))
 
     @property
     def _engine(self) -> NativeEngine:

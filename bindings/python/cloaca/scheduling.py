@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._cloaca import Context
-from ._times import micros, optional_rfc3339, rfc3339
-from .errors import WorkflowInputError
 from .literals import Catchup
-from .workflow import workflows
 
 if TYPE_CHECKING:
-    from ._cloaca import RawFire, RawSchedule, RawTrigger
-    from ._host import Host
+    from ._schedules import Schedules
 
 __all__ = ["CronExecution", "CronSchedule", "CronStats", "Scheduling", "TriggerExecution", "TriggerSchedule"]
-
-Entry = TypeVar("Entry")
 
 
 class CronSchedule(TypedDict):
@@ -190,7 +184,8 @@ class Scheduling:
         1
     """
 
-    _host: Host
+    def __init__(self, schedules: Schedules) -> None:
+        self._schedules = schedules
 
     def register_cron_workflow(
         self,
@@ -238,13 +233,7 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["timezone"]
             'Europe/Berlin'
         """
-        for value in (workflow_name, cron_expression, timezone, catchup, *(() if name is None else (name,))):
-            if not isinstance(value, str):
-                raise TypeError(f"workflow_name, cron_expression, timezone, catchup, name must be str, not {value!r}")
-        if not isinstance(context, Context):
-            context = Context(context)
-        context = _with_defaults(workflow_name, context)
-        return self._host.scheduling.create(workflow_name, cron_expression, timezone, context, catchup, name)
+        return self._schedules.create(workflow_name, cron_expression, timezone, context, catchup, name)
 
     def register_workflow_instance(
         self,
@@ -282,17 +271,7 @@ class Scheduling:
             ...     north == again, north == south, runner.get_cron_schedule(north)["name"]
             (True, False, 'north')
         """
-        if not isinstance(instance_name, str) or not instance_name:
-            raise ValueError(
-                f"Failed to register workflow instance: its name must be a non-empty str, not {instance_name!r}"
-            )
-        context = params if isinstance(params, Context) else Context(params)
-        for schedule in self.list_cron_schedules():
-            if (schedule["workflow_name"], schedule["name"]) == (workflow_name, instance_name):
-                return _matching_id(schedule, cron_expression, timezone, _with_defaults(workflow_name, context))
-        return self.register_cron_workflow(
-            workflow_name, cron_expression, timezone, context=context, name=instance_name
-        )
+        return self._schedules.create_instance(workflow_name, instance_name, cron_expression, timezone, params)
 
     def list_cron_schedules(
         self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
@@ -314,8 +293,7 @@ class Scheduling:
             ['@hourly', '@daily']
             ['@daily']
         """
-        found = [_schedule(raw) for raw in self._host.scheduling.list()]
-        return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
+        return self._schedules.schedules(enabled_only, limit, offset)
 
     def get_cron_schedule(self, schedule_id: str) -> CronSchedule:
         """Return a schedule.
@@ -330,7 +308,7 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["next_run_at"]
             '2026-02-01T08:00:00.000000+00:00'
         """
-        return _schedule(self._host.scheduling.get(schedule_id))
+        return self._schedules.schedule(schedule_id)
 
     def update_cron_schedule(self, schedule_id: str, cron_expression: str, timezone: str) -> None:
         """Change the expression and time zone of a schedule.
@@ -345,7 +323,7 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["cron_expression"]
             '@hourly'
         """
-        self._host.scheduling.update(schedule_id, cron_expression, timezone)
+        self._schedules.update(schedule_id, cron_expression, timezone)
 
     def set_cron_schedule_enabled(self, schedule_id: str, enabled: bool) -> None:
         """Enable or disable a schedule. Times that pass while it is disabled are not caught up.
@@ -360,7 +338,7 @@ class Scheduling:
             ...     print(runner.get_cron_schedule(schedule_id)["next_run_at"])
             None
         """
-        self._host.scheduling.enable(schedule_id, enabled)
+        self._schedules.enable(schedule_id, enabled)
 
     def delete_cron_schedule(self, schedule_id: str) -> None:
         """Delete a schedule: it no longer fires and is no longer listed. Its history stays in the log.
@@ -375,7 +353,7 @@ class Scheduling:
             ...     runner.list_cron_schedules()
             []
         """
-        self._host.scheduling.delete(schedule_id)
+        self._schedules.delete(schedule_id)
 
     def get_cron_execution_history(
         self, schedule_id: str, limit: int | None = None, offset: int | None = None
@@ -403,8 +381,7 @@ class Scheduling:
             '2026-01-31T10:00:00.000000+00:00'
             'Completed'
         """
-        limit, offset = _bounds(limit, offset)
-        return [_execution(schedule_id, raw) for raw in self._host.scheduling.history(schedule_id, limit, offset)]
+        return self._schedules.fires(schedule_id, limit, offset)
 
     def get_cron_execution_stats(self, since: str | datetime) -> CronStats:
         """Return statistics over the fires of all schedules since a time.
@@ -422,13 +399,7 @@ class Scheduling:
             ...     runner.get_cron_execution_stats(yesterday.isoformat())["total_executions"]
             0
         """
-        total, successful, lost = self._host.scheduling.stats(_micros(since))
-        return {
-            "total_executions": total,
-            "successful_executions": successful,
-            "lost_executions": lost,
-            "success_rate": 100.0 * successful / total if total else 0.0,
-        }
+        return self._schedules.stats(since)
 
     def list_trigger_schedules(
         self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
@@ -448,8 +419,7 @@ class Scheduling:
             ...     [trigger["trigger_name"] for trigger in runner.list_trigger_schedules()]
             ['disk_full']
         """
-        found = [_trigger(raw) for raw in self._host.scheduling.triggers()]
-        return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
+        return self._schedules.triggers(enabled_only, limit, offset)
 
     def get_trigger_schedule(self, trigger_name: str) -> TriggerSchedule | None:
         """Return a trigger; ``None`` if the log has no trigger of this name.
@@ -464,8 +434,7 @@ class Scheduling:
             'report'
             None
         """
-        found = (_trigger(raw) for raw in self._host.scheduling.triggers() if raw["name"] == trigger_name)
-        return next(found, None)
+        return self._schedules.trigger(trigger_name)
 
     def set_trigger_enabled(self, trigger_name: str, enabled: bool) -> None:
         """Enable or disable a trigger, in this process and in later ones.
@@ -482,7 +451,7 @@ class Scheduling:
             ...     runner.list_trigger_schedules(enabled_only=True)
             []
         """
-        self._host.scheduling.enable_trigger(trigger_name, enabled)
+        self._schedules.enable_trigger(trigger_name, enabled)
 
     def get_trigger_execution_history(
         self, trigger_name: str, limit: int | None = None, offset: int | None = None
@@ -510,120 +479,4 @@ class Scheduling:
             >>> [result.final_context["day"] for result in results]
             ['2026-01-31', '2026-01-30']
         """
-        limit, offset = _bounds(limit, offset)
-        return [
-            {
-                "started_at": rfc3339(raw["started"]),
-                "completed_at": optional_rfc3339(raw["ended"]),
-                "context_hash": raw["context_hash"],
-                "workflow_execution_id": raw["execution_id"],
-                "pipeline_execution_id": raw["execution_id"],
-            }
-            for raw in self._host.scheduling.trigger_history(trigger_name, limit, offset)
-        ]
-
-
-def _with_defaults(workflow_name: str, context: Context) -> Context:
-    """Return a schedule's input with the defaults that its workflow declares."""
-    workflow = workflows.find(workflow_name)
-    if workflow is None:
-        return context
-    try:
-        return workflow._inputs.complete(workflow_name, context, by_schedule=True)
-    except WorkflowInputError as error:
-        raise WorkflowInputError(f"Failed to register cron workflow: {error}", workflow=workflow_name) from None
-
-
-def _matching_id(schedule: CronSchedule, cron_expression: str, timezone: str, context: Context) -> str:
-    """Return the id of an existing schedule that is registered again.
-
-    Raises:
-        ValueError: It has another expression, time zone or input.
-    """
-    existing = (schedule["cron_expression"], schedule["timezone"], schedule["context"])
-    requested = (cron_expression, timezone, context.to_dict())
-    names = ("expression", "time zone", "input")
-    differences = [name for name, old, new in zip(names, existing, requested, strict=True) if old != new]
-    if differences:
-        raise ValueError(
-            f"Failed to register workflow instance: workflow '{schedule['workflow_name']}' already has the schedule "
-            f"'{schedule['name']}' ({schedule['id']}) with another {' and '.join(differences)}; update or delete it"
-        )
-    return schedule["id"]
-
-
-def _schedule(raw: RawSchedule) -> CronSchedule:
-    return {
-        "id": raw["id"],
-        "workflow_name": raw["workflow_name"],
-        "cron_expression": raw["expression"],
-        "timezone": raw["timezone"],
-        "enabled": raw["enabled"],
-        "catchup_policy": raw["catchup"],
-        "next_run_at": optional_rfc3339(raw["next"]),
-        "last_run_at": optional_rfc3339(raw["last_run"]),
-        "created_at": rfc3339(raw["created"]),
-        "updated_at": rfc3339(raw["updated"]),
-        "name": raw["name"],
-        "context": raw["context"],
-        "is_registered": raw["is_registered"],
-    }
-
-
-def _execution(schedule_id: str, raw: RawFire) -> CronExecution:
-    fired = rfc3339(raw["fired"])
-    return {
-        "id": raw["execution_id"],
-        "schedule_id": schedule_id,
-        "scheduled_time": rfc3339(raw["scheduled"]),
-        "claimed_at": fired,
-        "workflow_execution_id": raw["execution_id"],
-        "pipeline_execution_id": raw["execution_id"],
-        "created_at": fired,
-        "updated_at": optional_rfc3339(raw["ended"]) or fired,
-    }
-
-
-def _trigger(raw: RawTrigger) -> TriggerSchedule:
-    return {
-        "trigger_name": raw["name"],
-        "workflow_name": raw["workflow_name"],
-        "poll_interval_ms": raw["interval_ms"],
-        "allow_concurrent": raw["allow_concurrent"],
-        "enabled": raw["enabled"],
-        "last_poll_at": optional_rfc3339(raw["last_poll"]),
-        "is_registered": raw["is_registered"],
-    }
-
-
-def _bounds(limit: object, offset: object) -> tuple[int | None, int]:
-    checked: list[int | None] = []
-    for name, value in (("limit", limit), ("offset", offset)):
-        if value is None:
-            checked.append(None)
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be an int of at least 0, or None, not {value!r}")
-        else:
-            checked.append(min(value, 2**53))
-    return checked[0], checked[1] or 0
-
-
-def _page(entries: Sequence[Entry], limit: int | None, offset: int | None) -> list[Entry]:
-    limit, offset = _bounds(limit, offset)
-    return list(entries[offset:] if limit is None else entries[offset : offset + limit])
-
-
-def _micros(since: str | datetime) -> int:
-    if isinstance(since, datetime):
-        time = since
-    else:
-        try:
-            # Before Python 3.11, fromisoformat does not accept the suffix Z.
-            time = datetime.fromisoformat(since.replace("Z", "+00:00").replace("z", "+00:00"))
-        except (ValueError, AttributeError):
-            raise ValueError(
-                f"Invalid datetime format: {since!r} is not an RFC 3339 time like '2026-01-31T09:00:00+00:00'"
-            ) from None
-    if time.tzinfo is None:
-        raise ValueError(f"Invalid datetime format: {since!r} has no time zone; use datetime.now(timezone.utc)")
-    return micros(time)
+        return self._schedules.trigger_fires(trigger_name, limit, offset)

@@ -326,7 +326,7 @@ def _policy(retry: RetryPolicy | None, **given: Any) -> RetryPolicy:
     if given["retry_max_delay_ms"] is not None:
         builder = builder.max_delay(_count("retry_max_delay_ms", given["retry_max_delay_ms"]) / 1000)
     if given["retry_backoff"] is not None:
-        builder = builder.backoff_strategy(_word("retry_backoff", given["retry_backoff"], _BACKOFFS)())
+        builder = builder.backoff_strategy(_choice("retry_backoff", given["retry_backoff"], _BACKOFFS)())
     if given["retry_condition"] is not None:
         builder = builder.retry_condition(_retry_on(given["retry_condition"]))
     if jitter is not None:
@@ -344,18 +344,18 @@ def _count(name: str, value: object) -> int:
     return value
 
 
-Chosen = TypeVar("Chosen")
+Choice = TypeVar("Choice")
 
 
-def _word(name: str, word: object, words: dict[str, Chosen]) -> Chosen:
-    listed = ", ".join(f'"{known}"' for known in words)
-    if not isinstance(word, str):
-        raise TypeError(f"{name} must be one of {listed}, not {word!r}")
-    if word not in words:
-        near = nearest(word, list(words))
+def _choice(name: str, value: object, choices: dict[str, Choice]) -> Choice:
+    listed = ", ".join(f'"{known}"' for known in choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {listed}, not {value!r}")
+    if value not in choices:
+        near = nearest(value, list(choices))
         hint = f'; did you mean "{near}"?' if near else ""
-        raise ValueError(f'{name} must be one of {listed}, not "{word}"{hint}')
-    return words[word]
+        raise ValueError(f'{name} must be one of {listed}, not "{value}"{hint}')
+    return choices[value]
 
 
 def _retry_on(condition: object) -> RetryCondition:
@@ -369,7 +369,7 @@ def _retry_on(condition: object) -> RetryCondition:
             f'retry_condition must be "never", "transient" or "all", an exception class or a tuple of them, '
             f"not {condition!r}"
         )
-    return _word("retry_condition", condition, _CONDITIONS)()
+    return _choice("retry_condition", condition, _CONDITIONS)()
 
 
 def _rule(name: str | None, tree: ConditionTree | None) -> Any:

@@ -47,7 +47,7 @@ def test_a_timeout_is_told_in_seconds(runner: cloaca.DefaultRunner) -> None:
     _, door = waiting("seconds")
     execution = runner.submit("seconds")
     for timeout in (0, -1, 0.01):
-        with pytest.raises(cloaca.WaitTimeoutError, match=rf"after {max(timeout, 0):g} s; it goes on"):
+        with pytest.raises(cloaca.WaitTimeoutError, match=rf"after {max(timeout, 0):g} s; it keeps running"):
             execution.result(timeout)
     door.set()
 

@@ -150,7 +150,7 @@ def test_moments(past: History) -> None:
         (datetime(2020, 1, 1, tzinfo=timezone.utc), cloaca.MomentNotFoundError, "before the execution started"),
         (datetime(2020, 1, 1), ValueError, "has no time zone"),
         (timedelta(-1), ValueError, "before the start"),
-        (-1, ValueError, "the seq of an event must be at least 0, not -1"),
+        (-1, ValueError, "the seq of an event is 0 or greater, not -1"),
         ("", ValueError, "'' is no moment"),
         (True, TypeError, "not a bool"),
         (1.5, TypeError, "not float"),

@@ -131,7 +131,7 @@ def test_ids_have_to_fit(runner: cloaca.DefaultRunner) -> None:
     define()
     define("others")
     taken = runner.submit("others", {"number": 1})
-    with pytest.raises(ValueError, match="2 inputs, but 1 execution_ids"):
+    with pytest.raises(ValueError, match="2 inputs but 1 execution_ids"):
         runner.submit_many("doubles", [{}, {}], execution_ids=[None])
     with pytest.raises(ValueError, match="'here' is not an execution id"):
         runner.submit_many("doubles", [{}, {}], execution_ids=[None, "here"])

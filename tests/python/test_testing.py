@@ -238,7 +238,7 @@ def test_what_is_no_event(tmp_path: Path, seq: int) -> None:
 def test_a_log_in_memory_does_not_outlive_a_crash() -> None:
     with (
         Runner(":memory:") as runner,
-        pytest.raises(cloaca.ConfigurationError, match="give the runner a path"),
+        pytest.raises(cloaca.ConfigurationError, match="create the runner with a path"),
         runner.crash_after(1),
     ):
         pass

@@ -152,7 +152,7 @@ def test_names_of_triggers_and_workflows() -> None:
     [
         ({"workflow": "a", "on": "b"}, ValueError, "pass workflow= or on=, not both"),
         ({"workflow": ""}, ValueError, "cannot be empty"),
-        ({"workflow": 5}, TypeError, "by its name, a str, not 5"),
+        ({"workflow": 5}, TypeError, "must be a name, a str, not 5"),
         ({"name": 5}, TypeError, "a trigger's name must be a str"),
         ({"poll_interval": "5"}, ValueError, "Invalid poll_interval: '5' is not an integer and one of ms, s, m, h"),
         ({"poll_interval": "5 s"}, ValueError, "Invalid poll_interval"),

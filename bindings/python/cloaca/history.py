@@ -351,7 +351,7 @@ class History:
             raise TypeError("at must be the seq of an event, a time or a task, not a bool")
         if isinstance(at, int):
             if at < 0:
-                raise ValueError(f"the seq of an event must be at least 0, not {at}")
+                raise ValueError(f"the seq of an event is 0 or greater, not {at}")
             return str(at), None
         if isinstance(at, datetime):
             if at.tzinfo is None:
@@ -359,7 +359,7 @@ class History:
             return at.astimezone(timezone.utc).isoformat(), None
         if isinstance(at, timedelta):
             if at < timedelta(0):
-                raise ValueError("a timedelta since the start must not be negative")
+                raise ValueError("at must not be before the start of the execution")
             return f"+{at // timedelta(microseconds=1)}us", None
         if isinstance(at, (str, TaskNamespace)):
             task_id = self._task_id(at)

@@ -162,7 +162,7 @@ def test_a_runner_works_in_what_is_called_at_exit(run_python: Run, call: str, sa
     ("call", "says"),
     [
         ("runner.execute('cleanup', timeout=20).status", "shut down"),
-        (NEW, "the interpreter shuts down"),
+        (NEW, "the interpreter is ending"),
         ("execution.status", "Completed"),
         ("execution.result(20).status", "Completed"),
         ("runner.shutdown()", "None"),
@@ -211,7 +211,7 @@ def test_after_its_shutdown_at_exit_a_runner_answers_at_once(run_python: Run, ho
     )
     if how == "in a thread of a handler" and call.startswith("execution."):
         # Waiting is for the thread that ends the interpreter only.
-        assert says in done.stdout or "the interpreter shuts down" in done.stdout
+        assert says in done.stdout or "the interpreter is ending" in done.stdout
     else:
         assert says in done.stdout, done.stdout + done.stderr
 

@@ -84,8 +84,8 @@ class DefaultRunner(Scheduling):
     ) -> None:
         if _cloaca.is_exiting():
             raise OperationError(
-                "cannot open a runner while the interpreter shuts down; open it earlier, or in an atexit handler that "
-                "is registered after `import cloaca`"
+                "cannot open a runner: the interpreter is ending; open it earlier, or in an atexit handler that is "
+                "registered after `import cloaca`"
             )
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")

@@ -27,7 +27,7 @@ _START_TIMEOUT = 300.0
 
 # The sender of a worker's message: its process id, and the execution, task and number of its attempt. Each message
 # starts with it, so that messages from a fork of the worker are rejected.
-Key = tuple[int, str, str, int]
+Sender = tuple[int, str, str, int]
 
 
 class Worker:
@@ -97,12 +97,12 @@ class Worker:
         if not has_message:
             raise TimeoutError
         try:
-            key, *parts = pickle.loads(message)
+            sender, *parts = pickle.loads(message)
         except Exception as error:
             return _protocol_error(self, f"it sent a malformed message: {error}")
-        if key != key_of(self.pid, attempt.execution_id, attempt.task_id, attempt.attempt):
-            sender = f"process {key[0]} for attempt {key[3]} of task '{key[2]}'"
-            return _protocol_error(self, f"a message came from {sender}")
+        if sender != sender_of(self.pid, attempt.execution_id, attempt.task_id, attempt.attempt):
+            wrong = f"process {sender[0]} for attempt {sender[3]} of task '{sender[2]}'"
+            return _protocol_error(self, f"a message came from {wrong}")
         return tuple(parts)
 
     @property
@@ -169,8 +169,8 @@ def _protocol_error(worker: Worker, problem: str) -> NoReturn:
     raise _ProtocolError(f"the connection to worker process {worker.pid} is broken: {problem}")
 
 
-def key_of(pid: int, execution_id: str, task_id: str, attempt: int) -> Key:
-    """Return the key that identifies the sender of a message."""
+def sender_of(pid: int, execution_id: str, task_id: str, attempt: int) -> Sender:
+    """Return the identification of a message's sender."""
     return pid, execution_id, task_id, attempt
 
 

@@ -27,7 +27,7 @@ from ._handle import TaskHandle
 from .errors import AttemptOverError
 
 if TYPE_CHECKING:
-    from ._processes import Key
+    from ._processes import Sender
 
 # An attempt to run: function, is_async, parameters, task_id, attempt, execution_id, sighting, environment, preparation.
 Job = dict[str, Any]
@@ -41,7 +41,7 @@ class _RunnerConnection:
         self._process = os.getpid()
         # Closes the connection in forks that the task creates: they must not answer for this process.
         self._fork_guard = OutOfForks(connection.fileno())
-        self._key: Key | None = None
+        self._sender: Sender | None = None
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
@@ -67,7 +67,7 @@ class _RunnerConnection:
         with self._lock:
             self._busy = job is not None
         if job is not None:
-            self._key = (self._process, job["execution_id"], job["task_id"], job["attempt"])
+            self._sender = (self._process, job["execution_id"], job["task_id"], job["attempt"])
         return job
 
     @property
@@ -82,7 +82,7 @@ class _RunnerConnection:
 
     def send(self, *message: Any) -> None:
         """Send a message to the runner. If the runner is gone, the reading thread notices."""
-        pickled = pickle.dumps((self._key, *message))
+        pickled = pickle.dumps((self._sender, *message))
         # Several threads of the task may request slots at the same time.
         with self._send_lock, contextlib.suppress(OSError):
             self._connection.send_bytes(pickled)

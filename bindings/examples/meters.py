@@ -1,6 +1,6 @@
-"""A month of electricity for 24 flats, billed by a workflow of 15 tasks: a diamond, a fan-out, a fan-in and a chain.
+"""Bills a month of electricity for 24 flats with a workflow of 15 tasks: a diamond, a fan-out, a fan-in and a chain.
 
-Run it in an empty directory; it leaves the log `meters` there. Then `replay latest` shows what happened.
+Run it in an empty directory: it creates the log `meters` there. Then `replay latest` shows what happened.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ PRICE_DAY, PRICE_NIGHT = 31, 22  # cents for a kilowatt hour
 
 @cloaca.task()
 def read_meters(context: cloaca.Context) -> None:
-    """Reads every meter: watt hours by day and by night. (Made up, and the same in every run.)"""
+    """Read every meter: watt hours by day and by night. (Synthetic, and the same in every run.)"""
     readings = [
         {"flat": flat, "day": HOURS * (110 + flat * 37 % 90), "night": HOURS * (40 + flat * 53 % 60)}
         for flat in range(1, FLATS + 1)
@@ -24,37 +24,37 @@ def read_meters(context: cloaca.Context) -> None:
 
 @cloaca.task(dependencies=[read_meters])
 def profile_day(context: cloaca.Context) -> None:
-    """One side of the diamond: what the house uses by day."""
+    """Compute the first branch of the diamond: the consumption by day."""
     context.set("day_profile", profile(context["readings"], "day"))
 
 
 @cloaca.task(dependencies=[read_meters])
 def profile_night(context: cloaca.Context) -> None:
-    """The other side: what it uses by night."""
+    """Compute the other branch: the consumption by night."""
     context.set("night_profile", profile(context["readings"], "night"))
 
 
 def profile(readings: list[dict[str, int]], part: str) -> dict[str, int]:
-    """Total and largest use in one part of the day, in watt hours."""
+    """Return the total and the largest consumption in one part of the day, in watt hours."""
     used = [reading[part] for reading in readings]
     return {"total": sum(used), "largest": max(used)}
 
 
 @cloaca.task(dependencies=[profile_day, profile_night])
 def describe_house(context: cloaca.Context) -> None:
-    """Joins the diamond."""
+    """Join the diamond."""
     day, night = context["day_profile"], context["night_profile"]
     context.set("house", {"used": day["total"] + night["total"], "night_share": night["total"] / day["total"]})
 
 
 @cloaca.task(dependencies=[read_meters])
 def split_flats(context: cloaca.Context) -> None:
-    """Deals the flats out to four billing tasks."""
+    """Split the flats into four shares, one per billing task."""
     context.set("shares", [context["readings"][start::4] for start in range(4)])
 
 
 def bill_share(context: cloaca.Context, share: int) -> None:
-    """Bills the flats of one share, in cents."""
+    """Bill the flats of one share, in cents."""
     bills = [
         {"flat": flat["flat"], "cents": (flat["day"] * PRICE_DAY + flat["night"] * PRICE_NIGHT) // 1000}
         for flat in context["shares"][share]
@@ -64,64 +64,64 @@ def bill_share(context: cloaca.Context, share: int) -> None:
 
 @cloaca.task(dependencies=[split_flats])
 def bill_first(context: cloaca.Context) -> None:
-    """Bills the first share."""
+    """Bill the first share."""
     bill_share(context, 0)
 
 
 @cloaca.task(dependencies=[split_flats])
 def bill_second(context: cloaca.Context) -> None:
-    """Bills the second share."""
+    """Bill the second share."""
     bill_share(context, 1)
 
 
 @cloaca.task(dependencies=[split_flats])
 def bill_third(context: cloaca.Context) -> None:
-    """Bills the third share."""
+    """Bill the third share."""
     bill_share(context, 2)
 
 
 @cloaca.task(dependencies=[split_flats])
 def bill_fourth(context: cloaca.Context) -> None:
-    """Bills the fourth share."""
+    """Bill the fourth share."""
     bill_share(context, 3)
 
 
 @cloaca.task(dependencies=[bill_first, bill_second, bill_third, bill_fourth])
 def collect_bills(context: cloaca.Context) -> None:
-    """Brings the four shares together again."""
+    """Join the four shares."""
     bills = [bill for share in range(4) for bill in context[f"bills_{share}"]]
     context.set("bills", sorted(bills, key=lambda bill: bill["flat"]))
 
 
 @cloaca.task(dependencies=[collect_bills])
 def total_bills(context: cloaca.Context) -> None:
-    """The first link of the chain."""
+    """Sum the bills. The start of the chain."""
     context.set("total", sum(bill["cents"] for bill in context["bills"]))
 
 
 @cloaca.task(dependencies=[total_bills])
 def rank_flats(context: cloaca.Context) -> None:
-    """The flats by what they pay, the dearest first."""
+    """Rank the flats by what they pay, the most expensive first."""
     ranked = sorted(context["bills"], key=lambda bill: (-bill["cents"], bill["flat"]))
     context.set("ranking", [bill["flat"] for bill in ranked])
 
 
 @cloaca.task(dependencies=[rank_flats])
 def find_outliers(context: cloaca.Context) -> None:
-    """The flats that pay more than a sixth above the mean."""
+    """Find the flats that pay more than a sixth above the mean."""
     limit = context["total"] / len(context["bills"]) * 7 / 6
     context.set("outliers", [bill["flat"] for bill in context["bills"] if bill["cents"] > limit])
 
 
 @cloaca.task(dependencies=[find_outliers])
 def advise(context: cloaca.Context) -> None:
-    """What to tell whom."""
+    """Write an advice for each outlier."""
     context.set("advice", [f"flat {flat}: have the meter checked" for flat in context["outliers"]])
 
 
 @cloaca.task(dependencies=[advise, describe_house])
 def write_letter(context: cloaca.Context) -> None:
-    """The end of the chain, which needs the diamond's result too."""
+    """Write the letter. The end of the chain, which also needs the diamond's result."""
     letter: dict[str, Any] = {
         "flats": len(context["bills"]),
         "total": f"{context['total'] / 100:.2f} €",
@@ -152,7 +152,7 @@ TASKS = [
 
 
 def monthly_billing() -> cloaca.Workflow:
-    """Builds the workflow."""
+    """Build the workflow."""
     builder = cloaca.WorkflowBuilder("monthly_billing")
     builder.description("Bills a house for a month")
     for task in TASKS:

@@ -365,7 +365,7 @@ def test_a_loop_that_is_blocked_is_replaced(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coroutine that blocks instead of awaiting stops all others, including those that start later."""
-    monkeypatch.setattr(_run, "PATIENCE", 0.05)
+    monkeypatch.setattr(_run, "CANCEL_TIMEOUT", 0.05)
     release, started = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("bystander"):
 
@@ -392,7 +392,7 @@ def test_a_loop_that_is_blocked_is_replaced(
     result = runner.execute("blocks", timeout=LIMIT)
     assert "TaskTimeoutError" in (result.error_message or "")
     wait_until(lambda: runner.execute("later", timeout=LIMIT).status == "Completed")
-    assert f"attempt 1 at task 'blocks' of execution {result.execution_id} blocks the event loop" in caplog.text
+    assert f"attempt 1 of task 'blocks' in execution {result.execution_id} blocks the event loop" in caplog.text
     release.set()
     assert other.result(LIMIT).status == "Completed"
     wait_until(lambda: len([it for it in threading.enumerate() if it.name.startswith("cloaca-loop-")]) <= 1)
@@ -505,8 +505,8 @@ def test_a_coroutine_that_ignores_its_cancellation_delays_nobody(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coroutine can ignore its cancellation forever. Its attempt ends anyway, with a warning."""
-    monkeypatch.setattr(_run, "PATIENCE", 0.02)
-    monkeypatch.setattr(_run, "LAST_PATIENCE", 0.02)
+    monkeypatch.setattr(_run, "CANCEL_TIMEOUT", 0.02)
+    monkeypatch.setattr(_run, "SECOND_CANCEL_TIMEOUT", 0.02)
     go_on = True
     with cloaca.WorkflowBuilder("stubborn"):
 
@@ -523,7 +523,7 @@ def test_a_coroutine_that_ignores_its_cancellation_delays_nobody(
 
     result = runner.execute("stubborn", timeout=LIMIT)
     assert (result.status, result.final_context) == ("Completed", {"done": True})
-    assert "1 of its coroutines went on when they were cancelled" in caplog.text
+    assert "1 of its coroutines ignored their cancellation" in caplog.text
     assert "ignores" in caplog.text
     go_on = False
 
@@ -548,7 +548,7 @@ def test_awaiting_a_coroutine_of_an_ended_attempt_names_that_attempt(runner: clo
             await shared[0]
 
     result = runner.execute("shares", timeout=LIMIT)
-    owner = f"attempt 1 at task 'starts' of execution {result.execution_id}"
+    owner = f"attempt 1 of task 'starts' in execution {result.execution_id}"
     # Before Python 3.11, the message is in the chained error.
     assert f"CancelledError: it belongs to {owner}, which has ended" in (result.tasks["awaits"].traceback or "")
 

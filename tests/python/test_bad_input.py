@@ -84,7 +84,7 @@ def test_an_unknown_scheme_is_refused_with_the_forms_that_work(run_python: Run, 
         except cloaca.ConfigurationError as error:
             print(error)
     """)
-    assert done.stdout.startswith("mysql://host/db: unknown scheme 'mysql'; these work: \"cloaca:///relative/path\"")
+    assert done.stdout.startswith("mysql://host/db: unknown scheme 'mysql'; supported: \"cloaca:///relative/path\"")
     assert os.listdir(tmp_path) == []
 
 

@@ -196,5 +196,5 @@ def test_callbacks_are_plain_functions() -> None:
 
     with pytest.raises(TypeError, match="on_success must be a function, not 5"):
         cloaca.task(on_success=5)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="on_success must be a plain function: nobody would await later"):
+    with pytest.raises(TypeError, match="on_success must be a plain function, but later is a coroutine function"):
         cloaca.task(on_success=later)

@@ -438,7 +438,7 @@ def test_an_instance_is_a_schedule_with_a_name_and_an_input(tmp_path: Path) -> N
                 runner.register_workflow_instance("report", "west", "never", "UTC", {"region": "west"})
             with pytest.raises(ValueError, match=r"'region' .str. is missing"):
                 runner.register_workflow_instance("report", "west", "@daily", "UTC", {})
-            with pytest.raises(ValueError, match="its name is a text"):
+            with pytest.raises(ValueError, match="its name must be a non-empty str"):
                 runner.register_workflow_instance("report", "", "@daily", "UTC", {"region": "west"})
 
 

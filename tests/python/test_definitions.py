@@ -38,7 +38,7 @@ def test_a_function_with_several_tasks_is_ambiguous_as_a_dependency() -> None:
             WorkflowValidationError, match=r"function 'fetch' is 3 tasks: 'fetch_0' in workflow 'parts'"
         ):
             cloaca.task(id="join", dependencies=parts)
-        with pytest.raises(WorkflowValidationError, match="write the id, such as 'fetch_2'"):
+        with pytest.raises(WorkflowValidationError, match="use the id, such as 'fetch_2'"):
             cloaca.task_success(fetch)
         with pytest.raises(WorkflowValidationError, match="is 3 tasks"):
             builder.add_task(fetch)
@@ -170,7 +170,7 @@ def test_ordered_containers_are_taken_and_nothing_may_be_in_them_twice() -> None
         for number, given in enumerate((["b", "a"], ("b", "a"), deque("ba"))):
             cloaca.task(id=f"join_{number}", dependencies=given)(new_function())
         for twice in (["a", "b", "a"], ["c", fetch]):
-            with pytest.raises(ValueError, match=r"dependencies name task '[ac]' twice"):
+            with pytest.raises(ValueError, match=r"dependencies contain task '[ac]' twice"):
                 cloaca.task(id="twice", dependencies=twice)
     joins = {task_id: names for task_id, names in dependencies(builder.build()).items() if task_id.startswith("join")}
     assert list(joins.values()) == [["b", "a"]] * 3

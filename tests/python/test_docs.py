@@ -85,7 +85,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
         "Whether schedules fire in this runner.",
     ):
         assert doc in text
-    assert "How many events it has." in text, "the docstring of an attribute"
+    assert "The number of its events." in text, "the docstring of an attribute"
     # Regression: Markdown takes a prompt for a quotation, so examples were shown as nested quotations.
     assert "<blockquote>" not in api
     assert api.count('<span class="gp">&gt;&gt;&gt; </span>') == text.count(">>> ") > 400

@@ -47,7 +47,7 @@ def test_a_timeout_message_is_in_seconds(runner: cloaca.DefaultRunner) -> None:
     _, door = waiting("seconds")
     execution = runner.submit("seconds")
     for timeout in (0, -1, 0.01):
-        with pytest.raises(cloaca.WaitTimeoutError, match=rf"after {max(timeout, 0):g} s; it goes on"):
+        with pytest.raises(cloaca.WaitTimeoutError, match=rf"after {max(timeout, 0):g} s; it keeps running"):
             execution.result(timeout)
     door.set()
 
@@ -175,7 +175,7 @@ def test_a_python_without_the_gil_is_refused_with_the_reason(run_python: Run) ->
         """
     ).stdout
     assert "cloaca does not support free-threaded Python" in shown
-    assert "Use the ordinary build of Python" in shown
+    assert "use the standard build of Python" in shown
 
 
 def test_the_wheel_does_not_install_in_a_python_without_the_gil() -> None:
@@ -202,7 +202,7 @@ def test_greenlets_in_place_of_threads_are_refused_at_once(run_python: Run, libr
         f"{textwrap.dedent(patches[library])}\nimport cloaca\ncloaca.DefaultRunner(':memory:')", check=False
     )
     last = done.stderr.splitlines()[-1]
-    assert f"{library} has replaced Python's threads" in last
+    assert f"Python's threads monkey-patched by {library}" in last
     assert "in a process that is not patched" in last
 
 
@@ -226,4 +226,4 @@ def test_tasks_that_work_under_gevent_run_and_others_say_why_not(run_python: Run
             result = runner.execute("partly", timeout=20)
             print(result.final_context["ran"], result.tasks["coroutine"].error)
     """)
-    assert done.stdout.startswith("True OperationError: gevent has replaced Python's selectors")
+    assert done.stdout.startswith("True OperationError: a runner does not work with Python's selectors monkey-patched")

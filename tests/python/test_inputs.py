@@ -156,7 +156,7 @@ def test_a_dataclass_declares_its_fields(runner: cloaca.DefaultRunner) -> None:
     workflow = declare(Day)
     assert list(workflow.params) == ["day", "place", "limit"]
     assert seen(runner, {"day": "d"}) == {"day": "d", "place": {"city": "Bonn", "zip": None}, "limit": 100}
-    with pytest.raises(cloaca.WorkflowInputError, match="Day refuses it: limit must be positive"):
+    with pytest.raises(cloaca.WorkflowInputError, match="Day rejects it: limit must be positive"):
         runner.execute("import_day", {"day": "d", "limit": 0})
     with pytest.raises(cloaca.WorkflowInputError, match="'lmit' is unknown, did you mean 'limit'"):
         runner.execute("import_day", {"day": "d", "lmit": 1})

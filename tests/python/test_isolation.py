@@ -125,7 +125,7 @@ def test_an_error_that_cannot_be_pickled_is_described(runner: cloaca.DefaultRunn
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ("SIGKILL", "was killed by signal 9 (SIGKILL) while the task ran; the kernel does that"),
+        ("SIGKILL", "was killed by signal 9 (SIGKILL) while the task ran; the kernel does this"),
         ("SIGSEGV", "was killed by signal 11 (SIGSEGV) while the task ran"),
         ("segfault", "was killed by signal 11 (SIGSEGV) while the task ran"),
         ("exit", "ended with exit code 7 while the task ran"),
@@ -455,7 +455,7 @@ SLOW_START = """
 
     if __name__ == "__main__":
         from cloaca import _processes
-        _processes._START = {limit}
+        _processes._START_TIMEOUT = {limit}
         with cloaca.DefaultRunner(":memory:") as runner:
             result = runner.execute("starts", timeout=25)
             print(result.status, result.tasks["quick"].attempts, result.error_message)

@@ -71,7 +71,7 @@ def test_inputs_come_from_any_iterable(runner: cloaca.DefaultRunner) -> None:
         ([{"number": 1}, {"number": {1, 2}}], TypeError, r"^inputs\[1\]: .*set is not a JSON value"),
         ([{"number": 1}, {"number": 2}, 3], TypeError, r"^inputs\[2\]: "),
         ([{"number": "x" * 2000}], cloaca.errors.ContextError, r"^inputs\[0\]: context key 'number'"),
-        ({"number": 1}, TypeError, "a list of inputs, one for each execution, not dict"),
+        ({"number": 1}, TypeError, "a list with one input for each execution, not dict"),
         ("number", TypeError, "not str"),
         (7, TypeError, "not int"),
     ],
@@ -131,7 +131,7 @@ def test_ids_must_match_the_inputs(runner: cloaca.DefaultRunner) -> None:
     define()
     define("others")
     taken = runner.submit("others", {"number": 1})
-    with pytest.raises(ValueError, match="2 inputs, but 1 execution_ids"):
+    with pytest.raises(ValueError, match="2 inputs but 1 execution_ids"):
         runner.submit_many("doubles", [{}, {}], execution_ids=[None])
     with pytest.raises(ValueError, match="'here' is not an execution id"):
         runner.submit_many("doubles", [{}, {}], execution_ids=[None, "here"])

@@ -118,7 +118,7 @@ def test_a_generator_is_no_task() -> None:
         (
             {"retry": cloaca.RetryPolicy.default(), "retry_attempts": 2, "retry_jitter": False},
             ValueError,
-            "give retry= or retry_attempts, retry_jitter, not both",
+            "pass retry= or retry_attempts, retry_jitter, not both",
         ),
         ({"trigger_rule": "all_sucess"}, ValueError, "none_failed, all_success, all_done, all_failed"),
         ({"trigger_rule": cloaca.always()}, TypeError, "trigger_rules takes a condition tree"),

@@ -200,11 +200,11 @@ def define() -> None:
 
 
 def test_a_crash_that_never_happens_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloaca.testing._PATIENCE", 0.01)
+    monkeypatch.setattr("cloaca.testing._CRASH_TIMEOUT", 0.01)
     define()
     with (
         Runner(str(tmp_path / "log")) as runner,
-        pytest.raises(AssertionError, match="no execution has come to event 100"),
+        pytest.raises(AssertionError, match="no execution reached event 100"),
         runner.crash_after(100),
     ):
         assert runner.execute("one", timeout=LIMIT).status == "Completed"
@@ -229,7 +229,7 @@ def test_a_crash_without_a_wait(tmp_path: Path) -> None:
 def test_invalid_event_numbers_are_refused(tmp_path: Path, seq: int) -> None:
     with (
         Runner(str(tmp_path / "log")) as runner,
-        pytest.raises(ValueError, match="an event is numbered from 0 on"),
+        pytest.raises(ValueError, match="seq must be an int of at least 0"),
         runner.crash_after(seq),
     ):
         pass
@@ -238,7 +238,7 @@ def test_invalid_event_numbers_are_refused(tmp_path: Path, seq: int) -> None:
 def test_a_log_in_memory_does_not_outlive_a_crash() -> None:
     with (
         Runner(":memory:") as runner,
-        pytest.raises(cloaca.ConfigurationError, match="give the runner a path"),
+        pytest.raises(cloaca.ConfigurationError, match="create the runner with a path"),
         runner.crash_after(1),
     ):
         pass

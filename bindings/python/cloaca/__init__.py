@@ -1,7 +1,7 @@
 """Workflows of Python functions, kept in an event log.
 
-Every change of an execution's state is an event in an append-only log, and everything else is computed from that: the
-running engine, the recovery after a crash, and the debugger ``replay`` all use the same function.
+Every change of an execution's state is an event in an append-only log. All other state is computed from these events:
+the running engine, crash recovery and the debugger ``replay`` use the same function.
 
 >>> import cloaca
 >>> with cloaca.WorkflowBuilder("greeting") as builder:
@@ -161,7 +161,7 @@ __all__ = [
 
 _MutableMapping.register(Context)
 
-# What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
+# Modules that need asyncio and logging are imported on first use: a program that only defines tasks starts faster.
 _LAZY = {
     "DefaultRunner": "runner",
     "Erased": "_erased",
@@ -177,7 +177,7 @@ _MODULES = frozenset({"events", "literals", "testing"})
 
 
 if not _typing.TYPE_CHECKING:
-    # A type checker would take any name that is asked for.
+    # A type checker that sees __getattr__ would accept any name.
 
     def __getattr__(name: str) -> _typing.Any:
         from importlib import import_module
@@ -188,9 +188,9 @@ if not _typing.TYPE_CHECKING:
         if module is None:
             from ._missing import import_message, message
 
-            # `from cloaca import name` drops what an AttributeError says, so that statement gets an ImportError.
-            asked = _sys._getframe(1)
-            is_import = asked.f_globals.get("__name__") == "importlib._bootstrap"
+            # `from cloaca import name` drops the message of an AttributeError, so that statement gets an ImportError.
+            caller = _sys._getframe(1)
+            is_import = caller.f_globals.get("__name__") == "importlib._bootstrap"
             if is_import and (reason := import_message(name)) is not None:
                 raise ImportError(reason, name=__name__, path=__file__)
             raise AttributeError(message(name), name=name, obj=_sys.modules[__name__])
@@ -204,12 +204,13 @@ def __dir__() -> list[str]:
 
 
 __backend__: Backend = "sqlite"
-"""What [`get_backend`][cloaca.get_backend] returns."""
+"""The value of [`get_backend`][cloaca.get_backend]."""
 
 
 def get_backend() -> Backend:
-    """The scheme of the database URLs that work: ``"sqlite"``, for the event log in a directory. Programs that choose
-    their URL by it get one that opens.
+    """Return the scheme of supported database URLs: ``"sqlite"``, which stands for the event log in a directory.
+
+    Programs written for Cloacina choose their database URL by it.
 
     Example:
         >>> cloaca.get_backend(), cloaca.__backend__
@@ -219,7 +220,7 @@ def get_backend() -> Backend:
 
 
 def get_version() -> str:
-    """The version of the package.
+    """Return the version of the package.
 
     Example:
         >>> cloaca.get_version() == cloaca.__version__
@@ -229,7 +230,7 @@ def get_version() -> str:
 
 
 def hello_world() -> str:
-    """Says that the package is there.
+    """Return a greeting, to check that the package is installed.
 
     Example:
         >>> cloaca.hello_world()
@@ -239,7 +240,7 @@ def hello_world() -> str:
 
 
 class HelloClass:
-    """Says that classes of the package can be made.
+    """A class to check that the package's classes can be instantiated.
 
     Example:
         >>> cloaca.HelloClass()
@@ -247,7 +248,7 @@ class HelloClass:
     """
 
     def get_message(self) -> str:
-        """A greeting.
+        """Return a greeting.
 
         Example:
             >>> cloaca.HelloClass().get_message()

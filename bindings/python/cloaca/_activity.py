@@ -1,10 +1,11 @@
-"""What running attempts wait for: a look at the frames of threads and the futures of coroutines.
+"""Detection of what running attempts wait for, from the frames of threads and the futures of coroutines.
 
-A wait for an execution on a thread that a task made does not know its task. But a task that waits for that thread can
-be seen to do so: its thread is in `Future.result`, `Thread.join` and the like, and the other one runs what that is for.
+A task can start a thread that waits for an execution, and wait for this thread. The wait for the execution does not
+know its task, but the stack frames connect them: the task's thread is in `Future.result`, `Thread.join` or the like,
+and the other thread runs the awaited work.
 
-The numbers of waits are read before the frames, and the engine disregards a report about waits that have ended. So what
-a thread in such a wait runs, and who waits for that, did not change in between.
+The tickets of waits are read before the frames, and the engine ignores a report about waits that have ended meanwhile.
+So if a wait still lasts, the frames and those who wait for its thread have not changed in between.
 """
 
 from __future__ import annotations
@@ -24,68 +25,67 @@ from typing import Any, TypeAlias, cast
 from . import _failure, _running
 from ._cloaca import Attempt
 
-# The waits that must end first; "lock": waits for a lock, of whomever; None: goes on, or may.
+# What blocks a thread, task or future. A set: the tickets of the waits that must end first; "lock": a lock, whoever
+# holds it; None: nothing known, so it may make progress.
 Blocked: TypeAlias = frozenset[int] | str | None
 Activity: TypeAlias = list[int] | str
 
-# How many frames, from the innermost on, tell where a thread is.
-_TOP = 4
+# How many of the innermost frames identify the position of a thread.
+_POSITION_FRAMES = 4
 
 
 class Observer:
-    """Looks at the attempts of this process, time and again."""
+    """Observes the attempts of this process, and compares each observation with the previous one."""
 
     def __init__(self) -> None:
-        # By execution, task and attempt: where it was at the last look.
-        self._places: dict[tuple[str, str, int], object] = {}
+        # The positions at the last observation, by execution, task and attempt.
+        self._positions: dict[tuple[str, str, int], object] = {}
 
-    def look(self) -> list[tuple[Attempt, Activity]]:
-        """Returns what the attempts do that do not go on, as far as that can be seen."""
-        seen = _Snapshot()
+    def observe(self) -> list[tuple[Attempt, Activity]]:
+        """Return what blocks the attempts that make no progress, as far as it can be determined."""
+        now = _Snapshot()
         attempts = [
-            (attempt, seen.place_of_thread(thread), seen.thread(thread))
+            (attempt, now.position_of_thread(thread), now.thread(thread))
             for thread, attempt in list(_running.by_thread.items())
         ]
         attempts += [
-            # One that is done, but not reported, waits for the loop.
-            (attempt, seen.place_of_task(task), seen.busy_loop(task.get_loop()) if task.done() else seen.future(task))
+            # A task that is done but not reported waits for the loop.
+            (attempt, now.position_of_task(task), now.busy_loop(task.get_loop()) if task.done() else now.future(task))
             for task, attempt in list(_running.by_task.items())
         ]
-        attempts += [
-            (attempt, None, seen.busy_loop(current())) for attempt, current in list(_running.beginning.items())
-        ]
-        before, self._places = self._places, {}
+        attempts += [(attempt, None, now.busy_loop(current())) for attempt, current in list(_running.starting.items())]
+        before, self._positions = self._positions, {}
         report: list[tuple[Attempt, Activity]] = []
-        for attempt, place, by in attempts:
+        for attempt, position, blocked in attempts:
             key = attempt.execution_id, attempt.task_id, attempt.attempt
-            self._places[key] = place
-            if isinstance(by, frozenset):
-                report.append((attempt, sorted(by)))
-            elif seen.has_suspect and by is not None:
-                report.append((attempt, by))
-            elif seen.has_suspect and before.get(key) == place:
+            self._positions[key] = position
+            if isinstance(blocked, frozenset):
+                report.append((attempt, sorted(blocked)))
+            elif now.has_unattributed and blocked is not None:
+                report.append((attempt, blocked))
+            elif now.has_unattributed and before.get(key) == position:
                 report.append((attempt, "unmoved"))
         return report
 
 
 class _Snapshot:
-    """Threads and futures at one moment."""
+    """The threads and futures at one moment."""
 
     def __init__(self) -> None:
         self._threads = dict(_running.waiting_threads)
         self._futures = dict(_running.awaited_futures)
-        # What a program waits for on its main thread says nothing of its tasks.
-        self.has_suspect = bool(_running.suspects)
+        # Waits on the main thread do not count: no task started it.
+        self.has_unattributed = bool(_running.unattributed)
         self._visiting: set[object] = set()
         self._frames = sys._current_frames()
         self._runners: dict[int, int] = {}
         self._jobs: dict[int, list[int]] = {}
         self._workers: dict[int, tuple[Any, list[int]]] = {}
         for ident, frame in self._frames.items():
-            self._note_work(ident, frame)
+            self._record_work(ident, frame)
 
-    def _note_work(self, ident: int, frame: types.FrameType | None) -> None:
-        """Notes what a thread of a pool runs, and which queue it serves."""
+    def _record_work(self, ident: int, frame: types.FrameType | None) -> None:
+        """Record what a pool's thread runs, and which queue it serves."""
         while frame is not None:
             code = frame.f_code
             if code is _RUN:
@@ -97,21 +97,21 @@ class _Snapshot:
                 self._jobs.setdefault(frame.f_locals.get("job", -1), []).append(ident)
             frame = frame.f_back
 
-    def place_of_thread(self, ident: int) -> object:
-        """Where a thread is: another value once it has moved."""
+    def position_of_thread(self, ident: int) -> object:
+        """Return the position of a thread: a value that changes when the thread makes progress."""
         frame = self._frames.get(ident)
-        place: list[tuple[int, int]] = []
-        while frame is not None and len(place) < _TOP:
-            place.append((id(frame), frame.f_lasti))
+        position: list[tuple[int, int]] = []
+        while frame is not None and len(position) < _POSITION_FRAMES:
+            position.append((id(frame), frame.f_lasti))
             frame = frame.f_back
-        return place
+        return position
 
-    def place_of_task(self, task: asyncio.Future[Any]) -> object:
-        """Where a coroutine is."""
+    def position_of_task(self, task: asyncio.Future[Any]) -> object:
+        """Return the position of a coroutine."""
         return id(getattr(task, "_fut_waiter", None))
 
     def thread(self, ident: int | None) -> Blocked:
-        """What a thread waits for."""
+        """Return what blocks a thread."""
         if ident is None or ident not in self._frames:
             return None
         if ident in self._threads:
@@ -121,18 +121,18 @@ class _Snapshot:
     def _thread(self, ident: int) -> Blocked:
         frame: types.FrameType | None = self._frames[ident]
         found: Blocked = None
-        # Of the calls that are part of one wait, the outermost says what it is for.
+        # A wait consists of several calls; the outermost one shows what it waits for.
         while frame is not None:
-            if (look := _look_of(frame)) is not None:
-                of = frame.f_locals
-                found = look(self, of) if of.get("timeout") is None else None
-            elif frame.f_code not in _PARTS:
+            if (resolve := _resolver_for(frame)) is not None:
+                variables = frame.f_locals
+                found = resolve(self, variables) if variables.get("timeout") is None else None
+            elif frame.f_code not in _INTERMEDIATE:
                 break
             frame = frame.f_back
         return found
 
     def future(self, future: Any) -> Blocked:
-        """What must happen before a future of `concurrent.futures` or `asyncio` is done."""
+        """Return what blocks a future of `concurrent.futures` or `asyncio`."""
         if future.done():
             return None
         if future in self._futures:
@@ -146,12 +146,12 @@ class _Snapshot:
             return self._task(future)
         children = getattr(future, "_children", None)
         if children is not None:
-            # Whether one failure ends a gather cannot be seen: all of it has to be stuck.
+            # Whether a single failure ends a gather is unknown: it is blocked only if all its children are.
             return self.any_of(children)
         return self.any_of(_sources(future, concurrent.futures.Future))
 
     def busy_loop(self, loop: asyncio.AbstractEventLoop | None) -> Blocked:
-        """What a loop waits for that is in one of its tasks: all others wait for that."""
+        """Return what blocks a loop that is executing a task: all its other tasks wait for this one."""
         return self.thread(getattr(loop, "_thread_id", None)) if _is_busy(loop) else None
 
     def _task(self, task: asyncio.Task[Any]) -> Blocked:
@@ -170,39 +170,39 @@ class _Snapshot:
         for calls, workers in self._workers.values():
             if _holds(calls, future):
                 return self.any_of_threads(workers)
-        # That of `run_coroutine_threadsafe`; or one that somebody completes by hand.
+        # A future of `run_coroutine_threadsafe`, or one that the program completes itself.
         sources = _sources(future, asyncio.Future)
         return self.any_of(sources) if sources else "lock"
 
     def any_of(self, futures: Iterable[Any]) -> Blocked:
-        """What waits for the first of these futures."""
+        """Return what blocks a wait for the first of these futures."""
         return _first(self.future(future) for future in list(futures) if not future.done())
 
     def all_of(self, futures: Iterable[Any]) -> Blocked:
-        """What waits for all of these futures."""
+        """Return what blocks a wait for all of these futures."""
         return _last(self.future(future) for future in list(futures) if not future.done())
 
     def any_of_threads(self, idents: Iterable[int]) -> Blocked:
-        """What waits for the first of these threads."""
+        """Return what blocks a wait for the first of these threads."""
         return _first(self.thread(ident) for ident in idents)
 
     def job(self, number: int) -> Blocked:
-        """What waits for a job of `multiprocessing.pool`: for all of its parts."""
+        """Return what blocks a job of `multiprocessing.pool`, which waits for all of its parts."""
         return _last(self.thread(ident) for ident in self._jobs.get(number, [])) or "lock"
 
-    def _once(self, key: object, look: Callable[[], Blocked]) -> Blocked:
-        """What waits for itself is not ours to explain."""
+    def _once(self, key: object, resolve: Callable[[], Blocked]) -> Blocked:
+        """Resolve a wait. A cycle of waits counts as unknown."""
         if key in self._visiting:
             return None
         self._visiting.add(key)
         try:
-            return look()
+            return resolve()
         finally:
             self._visiting.discard(key)
 
 
 def _first(all_blocked: Iterable[Blocked]) -> Blocked:
-    """What waits until one of these goes on."""
+    """Return what blocks a wait for one of these: all of them must be blocked."""
     waits: set[int] = set()
     kinds = list(all_blocked)
     for blocked in kinds:
@@ -216,20 +216,20 @@ def _first(all_blocked: Iterable[Blocked]) -> Blocked:
 
 
 def _last(all_blocked: Iterable[Blocked]) -> Blocked:
-    """What waits until all of these have gone on."""
+    """Return what blocks a wait for all of these: one blocked member suffices."""
     kinds = list(all_blocked)
     return next((one for one in kinds if isinstance(one, frozenset)), "lock" if "lock" in kinds else None)
 
 
 def _holds(calls: Any, future: concurrent.futures.Future[Any]) -> bool:
-    """Whether a call that waits in a pool's queue is the one for a future."""
+    """Return whether a pool's queue contains the call for a future."""
     inside = gc.get_referents(calls)
     items = [item for one in inside for item in (one if isinstance(one, list) else [one])]
     return any(getattr(item, "future", None) is future for item in items)
 
 
 def _sources(future: Any, kind: type[Any]) -> list[Any]:
-    """The futures of another kind that a future was chained to: they stand in its callbacks."""
+    """Return the futures of another kind that a future was chained to, found in its callbacks."""
     callbacks = getattr(future, "_done_callbacks", None) or getattr(future, "_callbacks", None) or []
     functions = [callback[0] if isinstance(callback, tuple) else callback for callback in list(callbacks)]
     cells = [cell for function in functions for cell in getattr(function, "__closure__", None) or ()]
@@ -245,18 +245,19 @@ def _sources(future: Any, kind: type[Any]) -> list[Any]:
 
 
 def _is_busy(loop: asyncio.AbstractEventLoop | None) -> bool:
-    return loop is not None and _failure.answer(lambda: asyncio.current_task(loop), None) is not None
+    return loop is not None and _failure.safely(lambda: asyncio.current_task(loop), None) is not None
 
 
 def _has_limit(task: asyncio.Task[Any]) -> bool:
-    """Whether an `asyncio.timeout` will cancel a task."""
+    """Return whether an `asyncio.timeout` will cancel a task."""
     timers = list(getattr(task.get_loop(), "_scheduled", ()))
     owners = (getattr(timer._callback, "__self__", None) for timer in timers if not timer.cancelled())
     return any(getattr(owner, "_task", None) is task for owner in owners)
 
 
 def _awaited_by(task: asyncio.Task[Any]) -> Iterable[Any] | None:
-    """The futures that a coroutine waits for in `asyncio.wait` or at the end of a `TaskGroup`, if it is in one."""
+    """Return the futures that a coroutine awaits in `asyncio.wait` or at the end of a `TaskGroup`; ``None`` if in
+    neither."""
     coroutine: Any = task.get_coro()
     while (frame := getattr(coroutine, "cr_frame", None)) is not None:
         if frame.f_code is _ASYNCIO_WAIT:
@@ -277,42 +278,43 @@ _ASYNCIO_WAIT = _code(getattr(asyncio.tasks, "_wait", None))
 _GROUP = getattr(asyncio, "TaskGroup", None)
 _GROUP_EXITS = [code for name in ("__aexit__", "_aexit") if (code := _code(getattr(_GROUP, name, None)))]
 
-Look: TypeAlias = Callable[[_Snapshot, dict[str, Any]], Blocked]
+# Returns what blocks a wait, given the local variables of the waiting function.
+Resolver: TypeAlias = Callable[[_Snapshot, dict[str, Any]], Blocked]
 
 
-def _lock(_seen: _Snapshot, _of: dict[str, Any]) -> Blocked:
+def _lock(_snapshot: _Snapshot, _variables: dict[str, Any]) -> Blocked:
     return "lock"
 
 
-def _joined(seen: _Snapshot, of: dict[str, Any]) -> Blocked:
-    return seen.thread(of["self"].ident)
+def _joined(snapshot: _Snapshot, variables: dict[str, Any]) -> Blocked:
+    return snapshot.thread(variables["self"].ident)
 
 
-def _result(seen: _Snapshot, of: dict[str, Any]) -> Blocked:
-    return seen.future(of["self"])
+def _result(snapshot: _Snapshot, variables: dict[str, Any]) -> Blocked:
+    return snapshot.future(variables["self"])
 
 
-def _several(seen: _Snapshot, of: dict[str, Any]) -> Blocked:
-    waits_for_all = of.get("return_when") == concurrent.futures.ALL_COMPLETED
-    return seen.all_of(of["fs"]) if waits_for_all else seen.any_of(of["fs"])
+def _several(snapshot: _Snapshot, variables: dict[str, Any]) -> Blocked:
+    waits_for_all = variables.get("return_when") == concurrent.futures.ALL_COMPLETED
+    return snapshot.all_of(variables["fs"]) if waits_for_all else snapshot.any_of(variables["fs"])
 
 
-def _next_completed(seen: _Snapshot, of: dict[str, Any]) -> Blocked:
-    return seen.any_of(of.get("pending", of["fs"]))
+def _next_completed(snapshot: _Snapshot, variables: dict[str, Any]) -> Blocked:
+    return snapshot.any_of(variables.get("pending", variables["fs"]))
 
 
-def _job(seen: _Snapshot, of: dict[str, Any]) -> Blocked:
-    return seen.job(of["self"]._job)
+def _job(snapshot: _Snapshot, variables: dict[str, Any]) -> Blocked:
+    return snapshot.job(variables["self"]._job)
 
 
-def _end_of_loop(seen: _Snapshot, of: dict[str, Any]) -> Blocked:
-    return seen.future(of["future"])
+def _end_of_loop(snapshot: _Snapshot, variables: dict[str, Any]) -> Blocked:
+    return snapshot.future(variables["future"])
 
 
-# The functions that a thread is in while it waits, and what each of them says of the wait.
-_WAITS: dict[Any, Look] = {
-    _code(function): look
-    for function, look in (
+# The functions in which a thread waits, and the resolvers of their waits.
+_WAITS: dict[Any, Resolver] = {
+    _code(function): resolve
+    for function, resolve in (
         (threading.Condition.wait, _lock),
         (threading.Event.wait, _lock),
         (threading.Barrier.wait, _lock),
@@ -327,8 +329,8 @@ _WAITS: dict[Any, Look] = {
     )
 }
 _SELECTORS = ("SelectSelector", "PollSelector", "EpollSelector", "DevpollSelector", "KqueueSelector")
-# Functions in between, which say nothing.
-_PARTS = {
+# Functions between a waiting thread's innermost frame and a function of `_WAITS`.
+_INTERMEDIATE = {
     _code(getattr(owner, name, None))
     for owner, name in (
         (threading.Thread, "_wait_for_tstate_lock"),
@@ -342,7 +344,7 @@ _PARTS = {
 }
 
 
-def _look_of(frame: types.FrameType) -> Look | None:
+def _resolver_for(frame: types.FrameType) -> Resolver | None:
     code = frame.f_code
     if code.co_name in ("wait", "get") and frame.f_globals.get("__name__") == "multiprocessing.pool":
         return _job

@@ -1,4 +1,4 @@
-"""The native half. Private: what programs use is in ``cloaca``."""
+"""The native half of the package. Private: programs use ``cloaca``."""
 
 import builtins
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
@@ -139,7 +139,7 @@ class RawTriggerFire(TypedDict):
     context_hash: str
     execution_id: str
 
-# At run time it is registered as one: it is a native class.
+# At run time, the native class is registered as a virtual subclass of MutableMapping.
 @final
 class Context(MutableMapping[str, Any]):
     def __new__(cls, data: Mapping[str, Any] | Context | None = None) -> Context: ...

@@ -1,4 +1,4 @@
-"""What a task's code is: a hash that changes when it does something else, and its source."""
+"""The code of tasks: a fingerprint that changes with the code, and the source text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 
 
 def fingerprint(function: Callable[..., Any]) -> bytes:
-    """SHA-256 over the bytecode, its constants and its names. The same in every process with the same Python version,
-    wherever the file lies and whatever stands around the function in it."""
+    """Return the SHA-256 of the bytecode, its constants and its names.
+
+    It is the same in every process with the same Python version, independent of the file's path and of the code around
+    the function.
+    """
     return _hash(_code_of(function))
 
 
 def source(function: Callable[..., Any]) -> str:
-    """The source text; nothing where there is none (an interactive session, say), or where the file has changed since.
+    """Return the source text; empty if there is none (as in an interactive session), or the file has changed since.
 
-    `inspect` cuts the text out of the file as that is now. So it is asked once for each function that was compiled.
+    `inspect` reads the text from the current file, so the result is cached for each code object.
     """
     code = _code_of(function)
     if not isinstance(code, CodeType):
@@ -26,8 +29,8 @@ def source(function: Callable[..., Any]) -> str:
     known, text = _sources.get(id(code), (None, ""))
     if known is None or known() is not code:
         text = _read_source(function, code.co_name)
-        place = id(code)
-        _sources[place] = weakref.ref(code, lambda _: _sources.pop(place, None)), text
+        key = id(code)
+        _sources[key] = weakref.ref(code, lambda _: _sources.pop(key, None)), text
     return text
 
 
@@ -42,7 +45,7 @@ def _read_source(function: Callable[..., Any], name: str | None) -> str:
     try:
         text = textwrap.dedent(inspect.getsource(function))
     except Exception:
-        # `inspect` reads and parses a file that anybody may have written: there is no list of what that raises.
+        # `inspect` reads and parses an arbitrary file, and may raise anything.
         return ""
     if name is not None and name.isidentifier() and not re.search(rf"\bdef\s+{name}\b", text):
         return ""
@@ -64,14 +67,14 @@ def _code_of(function: Callable[..., Any]) -> Any:
         function = _inner(function)
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
-        call = getattr(type(function), "__call__", None)  # noqa: B004 - its code is asked for
+        call = getattr(type(function), "__call__", None)  # noqa: B004 - its code is needed
         code = getattr(call, "__code__", None)
-    # A callable without code of its own is known by its name alone.
+    # A callable without a code object is identified by its name.
     return code if code is not None else getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _inner(function: Any) -> Any:
-    """What a decorated function, a method or a partial call is made of; the function itself, if it is one."""
+    """Unwrap a decorated function, a method or a partial call by one level; return a plain function itself."""
     if isinstance(function, (MethodType, staticmethod, classmethod)):
         return function.__func__
     if isinstance(function, partial):
@@ -94,7 +97,7 @@ def _feed(update: Callable[[bytes], object], value: Any) -> None:
         for item in value:
             _feed(update, item)
     elif isinstance(value, frozenset):
-        # Its own order differs from process to process.
+        # The iteration order of a frozenset differs between processes.
         _feed(update, ("frozenset", *sorted(_hash(item) for item in value)))
     elif isinstance(value, bytes):
         update(b"bytes%d," % len(value))

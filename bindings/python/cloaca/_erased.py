@@ -1,4 +1,4 @@
-"""What stands in the place of a value that was erased."""
+"""The placeholder of an erased value."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Erased"]
 
 @dataclass(frozen=True, eq=False)
 class Erased:
-    """A value that was erased from the log, with ``cloaca log erase``: nobody can read it any more.
+    """The placeholder of a value that was erased from the log with ``cloaca log erase``.
 
-    Contexts, events and answers of the past have it in the place of the value. It is false, and equal to every other
-    erased value, since nobody knows what they were. It is not JSON: no task can write it, and no execution can begin
-    with it. In ``to_json`` it is the string ``"erased"``, as in the JSON of ``replay``.
+    It replaces the value in contexts, events and histories. It is false, and equal to every other erased value. It is
+    not JSON: tasks cannot write it, and inputs cannot contain it. In ``to_json`` it is the string ``"erased"``, as in
+    the JSON output of ``replay``.
 
     Example:
         >>> import cloaca
@@ -26,11 +26,11 @@ class Erased:
     """
 
     by: str | None = None
-    """Who asked for it; ``None`` if that is not known."""
+    """Who erased it; ``None`` if unknown."""
     reason: str | None = None
-    """Why."""
+    """The reason; ``None`` if unknown."""
     time: str | None = None
-    """When, as text: UTC, to the microsecond."""
+    """When it was erased, as a string (UTC, microseconds); ``None`` if unknown."""
 
     def __bool__(self) -> Literal[False]:
         return False

@@ -1,7 +1,7 @@
-"""The end of the interpreter: runners are shut down, and the package lets go of what it keeps of the program.
+"""The handler for interpreter exit: shuts runners down, and releases the references to the program's objects.
 
-The handler is registered when ``cloaca`` is imported, and handlers run last in, first out: whatever is registered after
-the import can still use runners, and open them.
+It is registered when ``cloaca`` is imported. Handlers run last in, first out: those registered after the import can
+still open and use runners.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ def _at_exit() -> None:
     from . import _cloaca
 
     _cloaca.exit_begins()
-    # Only what was imported: a program that defines tasks and runs none has neither runners nor logging.
+    # Do not import modules here: a program that only defines tasks has neither runners nor logging.
     host = sys.modules.get("cloaca._host")
     if host is not None:
         host.shut_down_all()
         sys.modules["cloaca._logging"].stop()
     _cloaca.exit_is_near()
-    # Functions keep the globals of their module alive: with them registered, the interpreter would free none of the
-    # program's objects, and an open file would lose what it has not written yet.
+    # Registered functions keep the globals of their modules alive. Without this, the interpreter would not free the
+    # program's objects, and buffered data of open files would be lost.
     for module, registry in (("_task", "registry"), ("workflow", "workflows"), ("_trigger", "triggers")):
         if (imported := sys.modules.get(f"cloaca.{module}")) is not None:
             getattr(imported, registry).restore({})

@@ -1,8 +1,8 @@
-"""What the log keeps of an exception, and what the process lets go of it.
+"""Description of exceptions for the log, and release of the resources that they hold.
 
-An exception is a user's object: its attributes, its text and its class can raise, lie or never end. So the exception
-itself is asked for nothing but its text. Everything else is read with the descriptors of `BaseException` and `type`,
-which no subclass can replace.
+An exception is a user's object: accessing its attributes, text or class can raise, return wrong data or never end. So
+only its text is requested from the exception itself. Everything else is read with the descriptors of `BaseException`
+and `type`, which subclasses cannot override.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ _NETWORK = {
     )
     if hasattr(errno, name)
 }
-# Of subprocess, and of asyncio and concurrent.futures before Python 3.11, which had classes of their own.
+# TimeoutExpired is subprocess's. Before Python 3.11, asyncio and concurrent.futures had their own TimeoutError classes.
 _TIMEOUTS = {"TimeoutError", "TimeoutExpired"}
-# Errors of name resolution: their numbers are not those of errno.
+# Errors of name resolution, which use other numbers than errno.
 _RESOLVER = {"gaierror", "herror"}
 
-# Our own files, whose frames come before the task's in a traceback.
-_OURS = {
+# The package's files whose frames precede the task's in a traceback.
+_OWN_FILES = {
     os.path.join(os.path.dirname(__file__), name)
     for name in ("_threads.py", "_run.py", "_loop.py", "_running.py", "_worker.py")
 }
 
-# The longest texts that are kept, in characters.
-_LONGEST_MESSAGE = 64 * 1024
-_LONGEST_TRACEBACK = 256 * 1024
-_LONGEST_NAME = 1024
-# How many related exceptions are visited, and how many are shown where Python's own formatting fails.
-_FAMILY = 10_000
-_SHOWN = 20
-# `traceback` formats groups recursively, along every path: larger ones are not passed to it.
-_PATHS = 1_000
-_DEPTH = 30
+# The maximum lengths of stored texts, in characters.
+_MAX_MESSAGE = 64 * 1024
+_MAX_TRACEBACK = 256 * 1024
+_MAX_NAME = 1024
+# How many related exceptions are visited, and how many are shown if Python's own formatting fails.
+_MAX_RELATED = 10_000
+_MAX_SHOWN = 20
+# `traceback` formats exception groups recursively, along every path: larger groups are not passed to it.
+_MAX_PATHS = 1_000
+_MAX_DEPTH = 30
 
 _TRACEBACK = BaseException.__dict__["__traceback__"]
 _CAUSE = BaseException.__dict__["__cause__"]
@@ -68,28 +68,28 @@ Value = TypeVar("Value")
 
 
 def name_of(cls: type) -> str:
-    """The name of a class, whatever its metaclass says."""
-    return _text(type.__dict__["__name__"].__get__(cls), _LONGEST_NAME)
+    """Return the name of a class, bypassing its metaclass."""
+    return _text(type.__dict__["__name__"].__get__(cls), _MAX_NAME)
 
 
 def type_names(cls: type[BaseException]) -> list[str]:
-    """The names of a class: with its module, unless it is built in.
+    """Return the names of a class: its name, and its qualified name with the module unless it is built in.
 
-    A worker process imports the program's main module as ``__mp_main__``; its classes are those of ``__main__``.
+    A worker process imports the program's main module as ``__mp_main__``, which is reported as ``__main__``.
     """
-    qualname = _text(type.__dict__["__qualname__"].__get__(cls), _LONGEST_NAME)
+    qualname = _text(type.__dict__["__qualname__"].__get__(cls), _MAX_NAME)
     module = type.__dict__["__dict__"].__get__(cls).get("__module__")
     if module == "builtins":
         return [qualname]
     if type(module) is not str:
         return [name_of(cls)]
-    return [name_of(cls), f"{'__main__' if module == '__mp_main__' else _text(module, _LONGEST_NAME)}.{qualname}"]
+    return [name_of(cls), f"{'__main__' if module == '__mp_main__' else _text(module, _MAX_NAME)}.{qualname}"]
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether it is of the kind that passes; of a group, whether all of its errors are.
+    """Return whether an error is transient by its type; for a group, whether all of its errors are.
 
-    The engine knows the types and the words of errors that pass, and asks them by itself.
+    The engine additionally checks the names and messages of errors.
     """
     if _GROUP is not None and isinstance(error, _GROUP):
         return all(is_transient(member) for member in _GROUP.__dict__["exceptions"].__get__(error))
@@ -100,25 +100,28 @@ def is_transient(error: BaseException) -> bool:
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
-    """Where it was raised."""
-    found: TracebackType | None = _TRACEBACK.__get__(error)
-    return found
+    """Return the traceback of an exception."""
+    traceback: TracebackType | None = _TRACEBACK.__get__(error)
+    return traceback
 
 
 def set_traceback(error: BaseException, traceback: TracebackType | None) -> None:
-    """Says where it was raised."""
+    """Set the traceback of an exception."""
     _TRACEBACK.__set__(error, traceback)
 
 
 def strip(error: BaseException, earlier: Collection[TracebackType] = ()) -> TracebackType | None:
-    """Takes our own frames off the front of the traceback, and an earlier attempt's off its end. Returns the rest.
+    """Remove the package's frames from the start of the traceback, and those of earlier attempts from its end.
 
     Args:
         error: An exception that a task raised.
-        earlier: The tracebacks of earlier attempts. A task that raises one object again and again has them at the end.
+        earlier: The tracebacks of earlier attempts. They are at the end if a task raises the same object repeatedly.
+
+    Returns:
+        The remaining traceback.
     """
     first = traceback_of(error)
-    while first is not None and first.tb_frame.f_code.co_filename in _OURS:
+    while first is not None and first.tb_frame.f_code.co_filename in _OWN_FILES:
         first = first.tb_next
     known = {id(each) for each in earlier}
     at = first
@@ -131,32 +134,33 @@ def strip(error: BaseException, earlier: Collection[TracebackType] = ()) -> Trac
 
 
 def describe(error: BaseException) -> Described:
-    """What the log keeps. It never fails, whatever the exception and its class do."""
+    """Describe an exception for the log. Never raises, whatever the exception and its class do."""
     kind = type(error)
     lineage = [name for cls in type.__dict__["__mro__"].__get__(kind) if cls is not object for name in type_names(cls)]
-    transient = answer(lambda: is_transient(error) is True, False)
+    transient = safely(lambda: is_transient(error) is True, False)
     return name_of(kind), message_of(error), _traceback_text(error), lineage, transient, None
 
 
 def release(error: BaseException) -> None:
-    """Frees the local variables of the frames that an exception, its causes and its members went through.
+    """Clear the local variables of the frames in the tracebacks of an exception, its causes and its members.
 
-    The next attempt may need what they hold: a port, a lock, memory. The exception and the lines of its traceback stay.
+    The next attempt may need the resources that they hold: a port, a lock, memory. The exception and the lines of its
+    traceback are kept.
     """
-    for member in _family(error):
+    for member in _related(error):
         at = traceback_of(member)
         while at is not None:
             if not _is_suspended(at.tb_frame):
-                # A frame that still runs keeps its variables.
-                answer(at.tb_frame.clear, None)
+                # A frame that is still running keeps its variables: `clear` raises.
+                safely(at.tb_frame.clear, None)
             at = at.tb_next
 
 
-def _family(error: BaseException) -> Iterator[BaseException]:
-    """The exception, and whatever caused it or is in it, each once."""
+def _related(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exception, its causes and contexts, and the members of groups, each once."""
     seen = {id(error)}
     waiting = [error]
-    while waiting and len(seen) < _FAMILY:
+    while waiting and len(seen) < _MAX_RELATED:
         member = waiting.pop()
         yield member
         for other in (_CAUSE.__get__(member), _CONTEXT.__get__(member), *_members(member)):
@@ -173,10 +177,11 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def _is_suspended(frame: FrameType) -> bool:
-    """Whether it is the frame of a generator or coroutine that may go on: to clear it would close that.
+    """Return whether this is the frame of a suspended generator or coroutine, which clearing would close.
 
-    From Python 3.13 on, such a frame refuses. Before, the instruction tells where it stands; one that ended with an
-    exception thrown in at a ``yield`` looks suspended, too, and keeps its variables as long as the exception lives.
+    Since Python 3.13, clearing such a frame raises. Before, the current instruction shows whether it is suspended. A
+    generator that ended with an exception thrown in at a ``yield`` looks suspended too, and keeps its variables as
+    long as the exception exists.
     """
     import inspect
     import opcode
@@ -192,7 +197,7 @@ def _is_suspended(frame: FrameType) -> bool:
 
 def message_of(error: BaseException) -> str:
     try:
-        return _text(str(error), _LONGEST_MESSAGE)
+        return _text(str(error), _MAX_MESSAGE)
     except BaseException as broken:
         return f"<str() of it raised {name_of(type(broken))}>"
 
@@ -202,22 +207,22 @@ def _traceback_text(error: BaseException) -> str:
 
     text = None
     if _is_small(error):
-        text = answer(lambda: "".join(traceback.format_exception(type(error), error, traceback_of(error))), None)
+        text = safely(lambda: "".join(traceback.format_exception(type(error), error, traceback_of(error))), None)
     if text is None:
-        text = answer(lambda: _own_traceback_text(error), None)
-    # A worker process knows the program's main module by another name.
-    return _text(text or "", _LONGEST_TRACEBACK).replace("__mp_main__.", "")
+        text = safely(lambda: _own_traceback_text(error), None)
+    # In a worker process, the program's main module has another name.
+    return _text(text or "", _MAX_TRACEBACK).replace("__mp_main__.", "")
 
 
 def _is_small(error: BaseException) -> bool:
-    """Whether `traceback` will be through with it in no time."""
+    """Return whether `traceback` can format the exception quickly."""
     chained = {id(error)}
     waiting = [(error, 0)]
     paths = 0
     while waiting:
         member, depth = waiting.pop()
         paths += 1
-        if paths > _PATHS or depth > _DEPTH:
+        if paths > _MAX_PATHS or depth > _MAX_DEPTH:
             return False
         waiting += [(inner, depth + 1) for inner in _members(member)]
         for other in (_CAUSE.__get__(member), _CONTEXT.__get__(member)):
@@ -228,11 +233,11 @@ def _is_small(error: BaseException) -> bool:
 
 
 def _own_traceback_text(error: BaseException) -> str:
-    """A traceback that asks the exceptions for nothing but their text. Used where Python's own fails."""
+    """Format a traceback using only the exceptions' texts. Used if Python's own formatting fails."""
     parts: list[str] = []
     seen: set[int] = set()
     at: BaseException | None = error
-    while at is not None and id(at) not in seen and len(seen) < _SHOWN:
+    while at is not None and id(at) not in seen and len(seen) < _MAX_SHOWN:
         seen.add(id(at))
         parts.append(_one_traceback_text(at))
         cause, context = _CAUSE.__get__(at), _CONTEXT.__get__(at)
@@ -243,7 +248,7 @@ def _own_traceback_text(error: BaseException) -> str:
             parts.append("\nDuring handling of the above exception, another exception occurred:\n\n")
         at = cause
     if len(parts) % 2 == 0:
-        # The last one has a cause that is not shown: it was there before, or it is too far away.
+        # The cause of the last one is not shown: it was already shown, or the chain is too long.
         parts.pop()
     return "".join(reversed(parts))
 
@@ -253,16 +258,16 @@ def _one_traceback_text(error: BaseException) -> str:
 
     lines = ["Traceback (most recent call last):\n"]
     at = traceback_of(error)
-    lines += answer(lambda: traceback.format_tb(at), []) or _places(at)
+    lines += safely(lambda: traceback.format_tb(at), []) or _format_frames(at)
     lines.append(f"{line_of(error)}\n")
-    inner = [member for member in _family(error) if member is not error] if _members(error) else []
-    lines += [f"  | {line_of(member)}\n" for member in inner[:_SHOWN]]
-    if len(inner) > _SHOWN:
-        lines.append(f"  | and {len(inner) - _SHOWN} more\n")
+    inner = [member for member in _related(error) if member is not error] if _members(error) else []
+    lines += [f"  | {line_of(member)}\n" for member in inner[:_MAX_SHOWN]]
+    if len(inner) > _MAX_SHOWN:
+        lines.append(f"  | and {len(inner) - _MAX_SHOWN} more\n")
     return "".join(lines)
 
 
-def _places(at: TracebackType | None) -> Iterator[str]:
+def _format_frames(at: TracebackType | None) -> Iterator[str]:
     while at is not None:
         code = at.tb_frame.f_code
         yield f'  File "{code.co_filename}", line {at.tb_lineno}, in {code.co_name}\n'
@@ -270,24 +275,24 @@ def _places(at: TracebackType | None) -> Iterator[str]:
 
 
 def line_of(error: BaseException) -> str:
-    """The last line of a traceback: its class, and what it says."""
+    """Return the last line of a traceback: the class and the message."""
     name, message = type_names(type(error))[-1].removeprefix("__main__."), message_of(error)
     return f"{name}: {message}" if message else name
 
 
-def answer(ask: Callable[[], Value], otherwise: Value) -> Value:
-    """What a user's object answers; something else where it raises."""
+def safely(call: Callable[[], Value], default: Value) -> Value:
+    """Return the result of a call that runs a user's code; a default if it raises anything."""
     try:
-        return ask()
+        return call()
     except BaseException:
-        return otherwise
+        return default
 
 
-def _text(text: str, longest: int) -> str:
-    """A text as it can be stored: not longer than that, its middle left out, and with lone surrogates shown."""
-    # It may be of a class of the user's own.
+def _text(text: str, limit: int) -> str:
+    """Return a text that can be stored: shortened in the middle, and with lone surrogates escaped."""
+    # It may be a subclass of str.
     text = str.__str__(text)
-    if len(text) > longest:
-        begin, end = longest // 4, longest - longest // 4
-        text = f"{text[:begin]} [{len(text) - longest} characters left out] {text[-end:]}"
+    if len(text) > limit:
+        begin, end = limit // 4, limit - limit // 4
+        text = f"{text[:begin]} [{len(text) - limit} characters left out] {text[-end:]}"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""A fork that a task made, and that came out of the task's function: the attempt is its parent's."""
+"""Handling of forks that a task created and that return from the task's function: the attempt belongs to the parent."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from . import _failure
 
 
 def flush_output() -> None:
-    """Has what was printed appear."""
+    """Flush standard output and standard error."""
     for stream in (sys.stdout, sys.stderr):
-        # They may be closed, or the program's own code.
+        # They may be closed, or replaced by the program.
         with contextlib.suppress(Exception):
             stream.flush()
 
 
-def leave(error: BaseException | None) -> NoReturn:
-    """Ends the fork, as the end of a program does, with what it raised on standard error. It reports to nobody, and
-    nothing else of its parent's runs in it."""
+def exit_fork(error: BaseException | None) -> NoReturn:
+    """Exit the fork as a program would, printing the traceback of its exception to standard error.
+
+    The fork reports no outcome, and runs no further code of the parent.
+    """
     code = 0
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

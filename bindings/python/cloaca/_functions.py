@@ -1,4 +1,4 @@
-"""What a decorator has to know of the function that it is put on."""
+"""Inspection of the functions that the decorators are applied to."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     import inspect
 
 
-def shape(function: Callable[..., Any], what: str, name: str) -> tuple[bool, list[inspect.Parameter] | None]:
-    """Whether a function is a coroutine function, and its parameters; ``None`` if it does not tell them.
+def signature(function: Callable[..., Any], what: str, name: str) -> tuple[bool, list[inspect.Parameter] | None]:
+    """Return whether a function is a coroutine function, and its parameters; ``None`` if it has no signature.
 
     Args:
-        function: What was decorated.
-        what: What it becomes, for messages: ``task`` or ``trigger``.
-        name: Under which name.
+        function: The decorated function.
+        what: ``task`` or ``trigger``, for messages.
+        name: The name of the task or trigger, for messages.
 
     Raises:
-        TypeError: It cannot be called, or it is a generator function.
+        TypeError: It is not callable, or it is a generator function.
     """
     import inspect
 

@@ -1,4 +1,4 @@
-"""What a task can ask about its own attempt."""
+"""The handle through which a task accesses its own attempt."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["TaskHandle"]
 
 
 class TaskHandle:
-    """What a task can ask about its own attempt; a parameter ``handle`` or ``task_handle`` of a task gets one.
+    """A handle of the current attempt. A task with a parameter ``handle`` or ``task_handle`` receives one.
 
-    A unit test can make one of its own: it belongs to no runner, and has a slot as long as it does not wait.
+    A unit test can create its own. It belongs to no runner, and holds a slot except while it waits.
 
     Example:
         >>> import cloaca
@@ -31,25 +31,25 @@ class TaskHandle:
         Context({"fetched in attempt":2})
     """
 
-    __slots__ = ("_attempt", "_execution_id", "_held", "_native", "_task_id")
+    __slots__ = ("_attempt", "_execution_id", "_holds_slot", "_native", "_task_id")
 
     def __init__(self, task_id: str, attempt: int = 1, execution_id: str = "") -> None:
         self._task_id = task_id
         self._attempt = attempt
         self._execution_id = execution_id
         self._native: Attempt | None = None
-        self._held = True
+        self._holds_slot = True
 
     @classmethod
     def _of(cls, attempt: Attempt) -> TaskHandle:
-        """The handle of an attempt."""
+        """Return the handle of an attempt."""
         handle = cls(attempt.task_id, attempt.attempt, attempt.execution_id)
         handle._native = attempt
         return handle
 
     @property
     def task_id(self) -> str:
-        """The task.
+        """The task's id.
 
         Example:
             >>> cloaca.TaskHandle("fetch").task_id
@@ -76,7 +76,7 @@ class TaskHandle:
 
     @property
     def execution_id(self) -> str:
-        """The execution: with the task's id, a key under which another system knows a request again that is repeated.
+        """The execution's id. Together with the task's id it makes an idempotency key for requests to other systems.
 
         Example:
             >>> with cloaca.WorkflowBuilder("payment"):
@@ -92,11 +92,11 @@ class TaskHandle:
 
     @property
     def is_over(self) -> bool:
-        """Whether the attempt counts no more: it timed out, its execution was cancelled, or the runner was shut down.
+        """Whether the attempt is over: it timed out, its execution was cancelled, or the runner was shut down.
 
-        A thread cannot be stopped from outside. A plain task that may outlive its timeout asks this between its steps
-        and returns; until it does, it runs beside the next attempt. (An ``async def`` task is cancelled, and a worker
-        process killed.)
+        A thread cannot be stopped from outside. A plain task that may exceed its timeout should check this between
+        steps and return; until it does, it runs beside the next attempt. (An ``async def`` task is cancelled, and a
+        worker process killed.)
 
         Example:
             >>> import time
@@ -116,8 +116,9 @@ class TaskHandle:
         return False if self._native is None else self._native.is_over
 
     def is_slot_held(self) -> bool:
-        """Whether the attempt holds one of the runner's ``max_concurrent_tasks`` slots. It does not while it waits in
-        [`defer_until`][cloaca.TaskHandle.defer_until].
+        """Return whether the attempt holds one of the runner's ``max_concurrent_tasks`` slots.
+
+        It holds none while it waits in [`defer_until`][cloaca.TaskHandle.defer_until].
 
         Example:
             >>> handle = cloaca.TaskHandle("fetch")
@@ -129,24 +130,25 @@ class TaskHandle:
             >>> held, handle.is_slot_held()
             ([False], True)
         """
-        return self._held if self._native is None else self._native.is_slot_held
+        return self._holds_slot if self._native is None else self._native.is_slot_held
 
     def defer_until(self, condition: Callable[[], object], poll_interval_ms: int = 1000) -> Awaitable[None]:
-        """Waits until ``condition()`` is true, without holding a slot: other tasks run meanwhile.
+        """Wait until ``condition()`` is true, without holding a slot, so that other tasks can run.
 
-        The slot goes back before the condition is asked for the first time, and the attempt has one again before this
-        returns (or raises what the condition raised). The wait counts towards no timeout, and if the process dies
-        meanwhile, not towards ``max_recoveries``: the next runner starts another attempt. In an ``async def`` task it
-        is awaited, and the condition may be a coroutine function; in a plain task it just waits.
+        The slot is released before the first call of the condition, and acquired again before this method returns (or
+        raises the condition's exception). The wait does not count towards any timeout. If the process dies during the
+        wait, that does not count towards ``max_recoveries``; the next runner starts another attempt. In an
+        ``async def`` task, await the result; the condition may be a coroutine function. In a plain task, the call
+        blocks.
 
         Args:
-            condition: Asked at once, and then every ``poll_interval_ms``.
-            poll_interval_ms: The time between two questions, in milliseconds.
+            condition: Called immediately, and then every ``poll_interval_ms``.
+            poll_interval_ms: The time between two calls, in milliseconds.
 
         Raises:
-            AttemptOverError: The attempt timed out, its execution was cancelled, or the runner was shut down. What the
-                attempt does from now on is ignored: let the error pass. (An ``async def`` task is cancelled instead.)
-            TypeError, ValueError: An argument is not what it has to be.
+            AttemptOverError: The attempt timed out, its execution was cancelled, or the runner was shut down. The rest
+                of the attempt is ignored: let the error propagate. (An ``async def`` task is cancelled instead.)
+            TypeError, ValueError: An argument has the wrong type or value.
 
         Example:
             >>> import pathlib
@@ -175,23 +177,23 @@ class TaskHandle:
         return _DONE
 
     def _defer(self, condition: Callable[[], object], seconds: float) -> None:
-        self._give_slot_back()
+        self._release_slot()
         try:
-            while not _truth(condition()):
+            while not _is_true(condition()):
                 self._sleep(seconds)
         except AttemptOverError:
             raise
         except BaseException:
-            # The task may go on from here, and then as one that has a slot.
+            # The task may handle the exception and go on; it must hold a slot then.
             with contextlib.suppress(AttemptOverError):
-                self._take_slot()
+                self._acquire_slot()
             raise
-        self._take_slot()
+        self._acquire_slot()
 
     async def _defer_async(self, condition: Callable[[], object], seconds: float) -> None:
         import asyncio
 
-        self._give_slot_back()
+        self._release_slot()
         try:
             while True:
                 holds = condition()
@@ -201,43 +203,43 @@ class TaskHandle:
                     break
                 await asyncio.sleep(seconds)
         except BaseException:
-            # Cancelled from inside (`asyncio.wait_for`), the task goes on from here.
+            # The task goes on from here if only the wait was cancelled (`asyncio.wait_for`).
             with contextlib.suppress(AttemptOverError):
-                await self._take_slot_async()
+                await self._acquire_slot_async()
             raise
-        await self._take_slot_async()
+        await self._acquire_slot_async()
 
-    def _give_slot_back(self) -> None:
-        self._held = False
+    def _release_slot(self) -> None:
+        self._holds_slot = False
         if self._native is not None:
             self._native.give_slot_back()
 
-    def _take_slot(self) -> None:
+    def _acquire_slot(self) -> None:
         if self._native is not None:
             self._native.take_slot()
-        self._held = True
+        self._holds_slot = True
 
-    async def _take_slot_async(self) -> None:
+    async def _acquire_slot_async(self) -> None:
         import asyncio
 
         attempt = self._native
         if attempt is None:
-            self._held = True
+            self._holds_slot = True
             return
         if not attempt.is_over:
             loop = asyncio.get_running_loop()
-            answered = loop.create_future()
+            taken = loop.create_future()
 
-            def wake() -> None:
-                if not answered.done():
-                    answered.set_result(None)
+            def set_taken() -> None:
+                if not taken.done():
+                    taken.set_result(None)
 
-            def answer() -> None:
+            def notify() -> None:
                 with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(wake)
+                    loop.call_soon_threadsafe(set_taken)
 
-            attempt.take_slot_then(answer)
-            await answered
+            attempt.take_slot_then(notify)
+            await taken
         if not attempt.is_slot_held:
             raise attempt.over()
 
@@ -251,17 +253,17 @@ class TaskHandle:
         return f"TaskHandle(task_id={self.task_id!r}, attempt={self.attempt}, execution_id={self.execution_id!r})"
 
 
-def _truth(answer: object) -> bool:
-    if hasattr(answer, "__await__"):
-        close: Any = getattr(answer, "close", None)
+def _is_true(result: object) -> bool:
+    if hasattr(result, "__await__"):
+        close: Any = getattr(result, "close", None)
         if close is not None:
             close()
         raise TypeError("the condition is a coroutine function; only an async def task can await it")
-    return bool(answer)
+    return bool(result)
 
 
 class _Done:
-    """What there is left to await after a plain task has waited: nothing."""
+    """The awaitable that `defer_until` returns to a plain task, whose wait is over by then."""
 
     __slots__ = ()
 

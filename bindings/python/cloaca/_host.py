@@ -1,4 +1,4 @@
-"""What stands behind a runner, its executions and its results: the engine, the threads, and the log that it holds."""
+"""The host shared by a runner, its executions and its results: the engine, its threads and its log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import _cloaca, _logging, _running
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
-from ._past import Past
+from ._history_source import HistorySource
 from ._threads import Threads
 from ._trigger import triggers
 from ._url import Location
@@ -24,14 +24,14 @@ from .workflow import workflows
 if TYPE_CHECKING:
     from ._activity import Observer
 
-# What a running attempt gets at the end of the interpreter before it is left to the recovery, in seconds.
+# How long to wait for running attempts at interpreter exit, in seconds. Recovery resumes those that have not ended.
 _GRACE_AT_EXIT = 0.5
 
 Started = TypeVar("Started")
 
 
 class Host:
-    """An engine on a log. It is shut down when nobody has it any more: no runner, and no execution of one."""
+    """An engine on a log. It is shut down when neither a runner nor an execution references it any more."""
 
     def __init__(
         self, location: Location, config: DefaultRunnerConfig, clock: VirtualClock | None, crashable: bool
@@ -39,15 +39,15 @@ class Host:
         self.location = location
         self.config = config
         self.clock = clock
-        # Whether a test can have its engine die.
+        # Whether tests can make the engine crash.
         self._crashable = crashable
-        self.past = Past(location.path, self)
+        self.history_source = HistorySource(location.path, self)
         self._process = os.getpid()
         self.begin()
 
     def begin(self) -> None:
-        """Opens the log, and takes over what is unfinished there."""
-        # Plain flags: a signal handler or a finalizer may shut it down while this thread does.
+        """Open the log and resume its unfinished executions."""
+        # Plain flags without a lock: a signal handler or a finalizer may shut down concurrently with this thread.
         self.is_closed = self._is_ended = False
         self._observer: Observer | None = None
         self._inbox = Inbox()
@@ -68,8 +68,8 @@ class Host:
             self._native.shutdown(0.0)
             self._inbox.close()
             raise
-        self._native.on_stall(partial(_look, weakref.ref(self)))
-        # While it opened, something may have been registered.
+        self._native.on_stall(partial(_report_activity, weakref.ref(self)))
+        # Workflows and triggers may have been registered while the log was being opened.
         for workflow in workflows.subscribe(self):
             if workflow not in registered:
                 self.engine.register(workflow)
@@ -80,21 +80,21 @@ class Host:
 
     @property
     def engine(self) -> NativeEngine:
-        """The engine; an error in a fork, which has its memory, but none of its threads: nobody would answer."""
+        """The engine. Raises in a fork, where the engine's threads do not exist."""
         self._refuse_fork()
         return self._native
 
     @property
     def scheduling(self) -> NativeScheduling:
-        """Its schedules and triggers; an error in a fork."""
+        """The engine's schedules and triggers. Raises in a fork."""
         self._refuse_fork()
         return self._native_scheduling
 
     def _refuse_fork(self) -> None:
         if self._process != os.getpid():
             raise OperationError(
-                f"this runner belongs to process {self._process}, and its threads are not in this fork of it; fork "
-                f"before the runner is opened, or start the process anew (multiprocessing's start method 'spawn')"
+                f"this runner belongs to process {self._process} and cannot be used in a fork of it; fork before the "
+                f"runner is opened, or spawn the process (multiprocessing's start method 'spawn')"
             )
 
     def _open(self, registered: list[NativeWorkflow], polled: list[TriggerSpec]) -> NativeEngine:
@@ -121,46 +121,46 @@ class Host:
         )
 
     def _workflow_registered(self, workflow: NativeWorkflow) -> None:
-        """Hears of a workflow that is registered while the runner lives."""
+        """Register a new workflow with the open engine."""
         engine: NativeEngine | None = getattr(self, "_native", None)
-        # In a fork, a runner of the parent's has no use for it.
+        # In a fork, the engine of the parent's runner must not be called.
         if engine is not None and not self.is_closed and self._process == os.getpid():
             engine.register(workflow)
 
     def _trigger_registered(self, trigger: TriggerSpec) -> None:
-        """Hears of a trigger that is decorated while the runner lives."""
+        """Register a new trigger with the open engine."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         if engine is not None and not self.is_closed and self._process == os.getpid():
             engine.register_trigger(trigger)
 
     def _trigger_unregistered(self, name: str) -> None:
-        """Hears of a trigger that is forgotten while the runner lives."""
+        """Unregister a trigger from the open engine."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         if engine is not None and not self.is_closed and self._process == os.getpid():
             engine.unregister_trigger(name)
 
     @property
     def can_execute(self) -> bool:
-        """Whether the caller can call ``execute``: an attempt says first that it waits."""
+        """Whether the caller may use ``execute``. An attempt must not: its waits have to be reported to the engine."""
         return _running.attempt() is None
 
     def execute(self, workflow_name: str, context: Context, execution_id: str | None) -> WorkflowResult:
-        """Starts an execution and waits for its end, on a thread that sleeps only once for that."""
+        """Start an execution and wait for its end, with a single blocking call to the engine."""
         if _running.is_main_thread():
             raw = self.engine.execute(workflow_name, context, execution_id, True)
         else:
             ticket = _cloaca.wait_ticket()
-            with _running.waits(ticket):
+            with _running.waiting(ticket):
                 raw = self.engine.execute(workflow_name, context, execution_id, False, ticket)
         _logging.flush()
         return self._result(raw)
 
     def wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
-        """Waits for the end of an execution."""
+        """Wait for the end of an execution."""
         on_main_thread = _running.is_main_thread()
         if timeout is None and not on_main_thread:
             wait = self.engine.begin_wait(execution_id, _running.attempt())
-            with _running.waits(wait.ticket):
+            with _running.waiting(wait.ticket):
                 raw = wait.end()
         else:
             raw = self.engine.wait(execution_id, timeout, on_main_thread)
@@ -168,23 +168,23 @@ class Host:
         return self._result(raw)
 
     async def wait_async(self, execution_id: str) -> WorkflowResult:
-        """Waits for the end of an execution, in a coroutine."""
+        """Await the end of an execution."""
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
-        def wake() -> None:
+        def set_ended() -> None:
             if not ended.done():
                 ended.set_result(None)
 
-        def done() -> None:
-            # The loop may be closed by now; then nobody waits.
+        def notify() -> None:
+            # If the loop is closed by now, no coroutine waits.
             if not loop.is_closed():
-                loop.call_soon_threadsafe(wake)
+                loop.call_soon_threadsafe(set_ended)
 
-        wait = self.engine.watch(execution_id, _running.attempt(), done)
+        wait = self.engine.watch(execution_id, _running.attempt(), notify)
         try:
-            with _running.waits(wait.ticket, ended):
-                awaited = self.engine.notify(execution_id, done)
+            with _running.waiting(wait.ticket, ended):
+                awaited = self.engine.notify(execution_id, notify)
                 await ended
         finally:
             wait.close()
@@ -196,30 +196,30 @@ class Host:
         return self._result(raw)
 
     def report_activity(self) -> None:
-        """Tells the engine which attempts wait for threads that wait for executions."""
+        """Report to the engine which attempts wait for threads that wait for executions."""
         try:
             if self._observer is None:
                 from ._activity import Observer
 
                 self._observer = Observer()
-            self._native.report_activity(self._observer.look())
+            self._native.report_activity(self._observer.observe())
         except Exception as error:
-            _logging.failure("what the tasks wait for could not be seen; that changes nothing", error)
+            _logging.failure("could not determine what the tasks wait for; executions are not affected", error)
 
     def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
         failed = raw["failed"]
         cause = None if failed is None else self._threads.errors.find(raw["execution_id"], *failed)
-        return WorkflowResult(raw, cause, self.past)
+        return WorkflowResult(raw, cause, self.history_source)
 
     def shutdown(self, grace: float) -> None:
-        """Closes the log, after so many seconds for the attempts that run. Idempotent."""
+        """Close the log after waiting up to ``grace`` seconds for running attempts. Idempotent."""
         if self._is_ended:
             return
         self.is_closed = True
         if self._process != os.getpid():
-            # In a fork: the threads are the parent's, and so is the log.
+            # In a fork, the threads and the log belong to the parent.
             return
-        # Each step is idempotent: a second thread, or a signal handler during a shutdown, runs the same steps.
+        # Each step is idempotent, because a second thread or a signal handler may run the same steps concurrently.
         workflows.unsubscribe(self)
         triggers.unsubscribe(self)
         try:
@@ -231,24 +231,24 @@ class Host:
         self._is_ended = True
 
     def __del__(self) -> None:
-        # Opening may have failed; and after the end of the interpreter's work, nothing is left to do.
+        # `_threads` is missing if opening failed.
         if getattr(self, "_threads", None) is not None and not self._is_ended:
             self.shutdown(0.0)
 
 
-def _look(host: weakref.ref[Host]) -> None:
-    # The engine keeps this, and must not keep the host.
-    if (found := host()) is not None:
-        found.report_activity()
+def _report_activity(reference: weakref.ref[Host]) -> None:
+    # The engine holds this callback, so a strong reference would keep the host alive.
+    if (host := reference()) is not None:
+        host.report_activity()
 
 
 _hosts: weakref.WeakSet[Host] = weakref.WeakSet()
 
 
 def shut_down_all() -> None:
-    """At the end of the interpreter: shuts every runner down."""
+    """Shut down every runner. Called at interpreter exit."""
     grace, done = _GRACE_AT_EXIT, set[int]()
-    # Another thread may open one meanwhile.
+    # Repeated, because another thread may open a runner in the meantime.
     while hosts := [host for host in list(_hosts) if id(host) not in done]:
         for host in hosts:
             done.add(id(host))
@@ -256,29 +256,30 @@ def shut_down_all() -> None:
                 host.shutdown(grace)
             except Exception as error:
                 _logging.failure(
-                    "a runner could not be shut down in order; what it left is recovered when its log is opened", error
+                    "a runner failed to shut down cleanly; its unfinished executions resume when its log is opened",
+                    error,
                 )
             except BaseException:
-                # Ctrl-C: the runner is shut down, and the next ones get no time.
+                # Ctrl-C: the runner is shut down; do not wait for the attempts of the others.
                 grace = 0.0
 
 
 def start_threads(start: Callable[[], Started]) -> Started:
-    """Starts what needs a thread.
+    """Call a function that starts a thread.
 
     Raises:
-        Error: There is none to be had.
+        Error: No thread could be started.
     """
     try:
         return start()
     except RuntimeError as error:
         if "shutdown" in str(error):
-            # Python 3.12 and newer start none from the end of the main thread on.
-            what = "open the runner before the interpreter ends"
+            # Since Python 3.12, no thread can be started once the main thread has ended.
+            hint = "open the runner before the interpreter exits"
         else:
             import resource
 
             limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-            limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all of this user's)"
-            what = f"raise the limit of threads{limited}"
-        raise OperationError(f"a runner needs threads of its own, and could not start one: {error}; {what}") from error
+            limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit})"
+            hint = f"raise the limit on threads{limited}"
+        raise OperationError(f"the runner could not start a thread: {error}; {hint}") from error

@@ -1,7 +1,7 @@
-"""Which functions can run in another process, and how that process finds them.
+"""Checks whether a function can run in a worker process, and how that process imports it.
 
-A worker process is started anew (spawned, never forked) and imports what it runs, as the processes of
-`multiprocessing` do when they are spawned. So the function has to have a name that leads to it.
+A worker process is spawned, never forked, and imports what it runs, like a spawned process of `multiprocessing`. So the
+function must be importable by its name.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from ._cloaca import TaskSpec
 
 _WORDS = ("thread", "process")
 
-# Set in a worker process while it imports the program's modules: they must not open a runner then.
+# The task for which a worker process imports the program's modules; ``None`` when it does not. The modules must not
+# open a runner during the import.
 importing_for: str | None = None
 
 
 def is_process(isolation: str | None) -> bool:
-    """Whether the word means worker processes.
+    """Return whether an `isolation` argument means worker processes.
 
     Raises:
-        TypeError, ValueError: It is none of the words.
+        TypeError, ValueError: The argument is not valid.
     """
     if isolation is None or isolation == "thread":
         return False
@@ -36,10 +37,10 @@ def is_process(isolation: str | None) -> bool:
 
 
 def check_name(function: Callable[..., Any], task_id: str) -> None:
-    """What can be seen when a function is decorated.
+    """Check what can be checked when a function is decorated.
 
     Raises:
-        ValueError: It is a lambda, or was defined inside another function.
+        ValueError: It is a lambda, or defined inside another function.
     """
     name = getattr(function, "__qualname__", "")
     kind = None
@@ -49,37 +50,37 @@ def check_name(function: Callable[..., Any], task_id: str) -> None:
         kind = "defined inside a function"
     if kind is not None:
         raise ValueError(
-            f"task '{task_id}' cannot run in a worker process: {name} is {kind}, and the process could not import it. "
+            f"task '{task_id}' cannot run in a worker process: {name} is {kind}, so the process cannot import it. "
             f"Define it with def at the top level of a module"
         )
 
 
 def problem(spec: TaskSpec) -> str | None:
-    """Why a worker process would not find a task's function; ``None`` if it will."""
+    """Return why a worker process cannot import a task's function; ``None`` if it can."""
     if not spec.in_process:
         return None
     try:
         text = pickled(spec.function)
     except Exception as error:
         return (
-            f"task '{spec.id}' cannot run in a worker process, which could not import its function: {error}. Define it "
+            f"task '{spec.id}' cannot run in a worker process, which cannot import its function: {error}. Define it "
             f"with def at the top level of a module, with @cloaca.task as its outermost decorator"
         )
     if needs_main(text) and not _main_can_be_imported():
         return (
             f"task '{spec.id}' cannot run in a worker process: it was defined in an interactive session, which the "
-            f"process cannot import. Put it into a module"
+            f"process cannot import. Move it into a module"
         )
     if needs_main(text) and is_under_main_guard(spec.function):
         return (
             f"task '{spec.id}' cannot run in a worker process: it is defined below `if __name__ == \"__main__\":`, "
-            f"which a process that imports the program does not run. Define it above that line"
+            f"which is not executed when the process imports the program. Define it above that line"
         )
     return None
 
 
 def is_under_main_guard(function: Callable[..., Any]) -> bool:
-    """Whether a function of the main module stands in its ``if __name__ == "__main__":`` block."""
+    """Return whether a function is defined in the main module's ``if __name__ == "__main__":`` block."""
     import ast
     import inspect
 
@@ -94,19 +95,19 @@ def is_under_main_guard(function: Callable[..., Any]) -> bool:
         return False
     guards = (node for node in body if isinstance(node, ast.If) and "__name__" in ast.dump(node.test))
     lines = ((node.body[0].lineno, node.body[-1].end_lineno or 0) for node in guards)
-    # A decorated function begins at its first decorator, whose line the block's first node may not count.
+    # A decorated function starts at its first decorator, which may be the line before the block's first node.
     return any(first - 1 <= code.co_firstlineno <= last for first, last in lines)
 
 
 def pickled(function: Callable[..., Any]) -> bytes:
-    """The function's name, or what else leads another process to it."""
+    """Pickle a function: the result contains its name, by which another process imports it."""
     import pickle
 
     return pickle.dumps(function)
 
 
 def needs_main(pickled: bytes) -> bool:
-    """Whether the program's main module is needed to find it."""
+    """Return whether unpickling the function requires the program's main module."""
     return b"__main__" in pickled
 
 
@@ -118,11 +119,11 @@ def _main_can_be_imported() -> bool:
 
 
 def preparation() -> dict[str, Any]:
-    """What a worker process has to know of this one, in the words of `multiprocessing.spawn`."""
+    """Return the preparation data for a worker process, in the format of `multiprocessing.spawn`."""
     import os
 
     data: dict[str, Any] = {"name": "cloaca-worker", "sys_path": list(sys.path), "sys_argv": list(sys.argv)}
-    # It may be gone; then the worker stays where it is.
+    # If the directory was deleted, the worker keeps its own.
     with contextlib.suppress(OSError):
         data["dir"] = os.getcwd()
     main = sys.modules["__main__"]

@@ -1,4 +1,4 @@
-"""Types of JSON values as Python writes them, and whether a value is of one."""
+"""Python annotations for JSON values, and checks of values against them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNIONS = (typing.Union, getattr(types, "UnionType", typing.Union))
 
 
 class Field(NamedTuple):
-    """A key with its type, and how its default is made; ``REQUIRED`` has none."""
+    """The type of a key and a factory of its default; ``REQUIRED`` stands for no default."""
 
     annotation: Any
     make_default: Callable[[], Any] | Any = REQUIRED
@@ -37,21 +37,21 @@ class Field(NamedTuple):
         return self.make_default is REQUIRED
 
     def default(self) -> Any:
-        """The default; ``None`` if there is none."""
+        """Return the default; ``None`` if there is none."""
         return None if self.is_required else self.make_default()
 
 
 def declared(name: str, given: Any) -> Field:
-    """The field that ``name=type`` or ``name=(type, default)`` declares.
+    """Return the field declared by ``name=type`` or ``name=(type, default)``.
 
     Raises:
-        TypeError: It is no type of JSON's, or the default is not of its type.
+        TypeError: The type does not describe a JSON value, or the default does not match it.
     """
     if not isinstance(given, tuple):
         _check_type(name, given)
         return Field(given)
     if len(given) != 2:
-        raise TypeError(f"parameter '{name}' is a type, or a type and a default: {name}=(int, 100), not {given!r}")
+        raise TypeError(f"parameter '{name}' must be a type, or a type and a default: {name}=(int, 100), not {given!r}")
     annotation, default = given
     _check_type(name, annotation)
     _check_default(name, annotation, default)
@@ -65,10 +65,10 @@ def _copier(default: Any) -> Callable[[], Any]:
 
 
 def fields_of(dataclass: Any) -> dict[str, Field]:
-    """The fields of a dataclass.
+    """Return the fields of a dataclass.
 
     Raises:
-        TypeError: One has a type that is not one of JSON's.
+        TypeError: The type of a field does not describe a JSON value.
     """
     import dataclasses
 
@@ -91,7 +91,7 @@ def fields_of(dataclass: Any) -> dict[str, Field]:
 
 
 def _plain_default(make: Callable[[], Any]) -> Callable[[], Any]:
-    """A default that is a dataclass's instance, as the object of its fields."""
+    """Wrap a factory so that a default that is a dataclass instance becomes a dict of its fields."""
 
     def plain() -> Any:
         import dataclasses
@@ -103,16 +103,16 @@ def _plain_default(make: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _check_type(name: str, annotation: Any) -> None:
-    problem = _no_type(annotation)
-    if problem is not None:
+    unsupported = _unsupported(annotation)
+    if unsupported is not None:
         raise TypeError(
-            f"parameter '{name}': {problem} is not a type of JSON values; take str, int, float, bool, list, dict, Any, "
-            f"Literal, a union or a dataclass of them"
+            f"parameter '{name}': {unsupported} is not a type of JSON values; use str, int, float, bool, list, dict, "
+            f"Any, Literal, a union or a dataclass of them"
         )
 
 
-def _no_type(annotation: Any) -> str | None:
-    """What in an annotation is no type of a JSON value."""
+def _unsupported(annotation: Any) -> str | None:
+    """Return the part of an annotation that does not describe a JSON value; ``None`` if all of it does."""
     annotation = _bare(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in (Any, object, None) or _is_plain(annotation) or origin is typing.Literal:
@@ -128,7 +128,7 @@ def _no_type(annotation: Any) -> str | None:
         return None
     else:
         return shown(annotation)
-    return next((problem for argument in inner if (problem := _no_type(argument)) is not None), None)
+    return next((part for argument in inner if (part := _unsupported(argument)) is not None), None)
 
 
 def _is_plain(annotation: Any) -> bool:
@@ -136,90 +136,90 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def _bare(annotation: Any) -> Any:
-    """Without ``Annotated``."""
+    """Strip ``Annotated``."""
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
 
 
 def _check_default(name: str, annotation: Any, default: Any) -> None:
     from ._cloaca import Context
 
-    # As JSON has it: a tuple is a list. This also refuses what is no JSON value, with its place.
+    # Convert to JSON first, where a tuple is a list. This also rejects values that are not JSON, with their path.
     stored = Context({name: default})[name]
-    problem = wrong(stored, annotation, name)
+    problem = mismatch(stored, annotation, name)
     if problem is not None:
         raise TypeError(f"the default of parameter {problem}")
 
 
-def wrong(value: Any, annotation: Any, place: str) -> str | None:
-    """What is wrong with a value of a context; ``None`` if it is of the type."""
+def mismatch(value: Any, annotation: Any, path: str) -> str | None:
+    """Return how a context value differs from a type, as text; ``None`` if it matches."""
     annotation = _bare(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in (Any, object):
         return None
     if origin in _UNIONS:
-        found = [wrong(value, argument, place) for argument in arguments]
-        return None if None in found else _mismatch(value, annotation, place)
+        found = [mismatch(value, argument, path) for argument in arguments]
+        return None if None in found else _message(value, annotation, path)
     if origin is typing.Literal:
         is_one = any(type(value) is type(choice) and value == choice for choice in arguments)
-        return None if is_one else _mismatch(value, annotation, place)
+        return None if is_one else _message(value, annotation, path)
     if origin in _LISTS:
-        return _wrong_list(value, annotation, origin, arguments, place)
+        return _list_mismatch(value, annotation, origin, arguments, path)
     if origin in _OBJECTS:
         if not isinstance(value, dict):
-            return _mismatch(value, annotation, place)
-        return _first(wrong(part, arguments[1], f"{place}[{key!r}]") for key, part in value.items())
+            return _message(value, annotation, path)
+        return _first(mismatch(part, arguments[1], f"{path}[{key!r}]") for key, part in value.items())
     if isinstance(annotation, type) and hasattr(annotation, "__dataclass_fields__"):
-        return _wrong_object(value, annotation, place)
-    wanted = _PLAIN[type(None) if annotation is None else annotation]
-    # A bool is an int of Python's, and none of JSON's.
-    is_right = isinstance(value, wanted) and (not isinstance(value, bool) or annotation is bool)
-    return None if is_right else _mismatch(value, annotation, place)
+        return _object_mismatch(value, annotation, path)
+    expected = _PLAIN[type(None) if annotation is None else annotation]
+    # In Python a bool is an int; in JSON it is not a number.
+    matches = isinstance(value, expected) and (not isinstance(value, bool) or annotation is bool)
+    return None if matches else _message(value, annotation, path)
 
 
-def _wrong_list(value: Any, annotation: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> str | None:
+def _list_mismatch(value: Any, annotation: Any, origin: Any, arguments: tuple[Any, ...], path: str) -> str | None:
     if not isinstance(value, list):
-        return _mismatch(value, annotation, place)
+        return _message(value, annotation, path)
     each: Sequence[Any] = arguments
     if origin is not tuple or arguments[-1] is Ellipsis:
         each = [arguments[0]] * len(value)
     elif len(arguments) != len(value):
-        return _mismatch(value, annotation, place)
+        return _message(value, annotation, path)
     pairs = enumerate(zip(value, each, strict=True))
-    return _first(wrong(part, inner, f"{place}[{number}]") for number, (part, inner) in pairs)
+    return _first(mismatch(part, inner, f"{path}[{number}]") for number, (part, inner) in pairs)
 
 
-def _wrong_object(value: Any, dataclass: Any, place: str) -> str | None:
+def _object_mismatch(value: Any, dataclass: Any, path: str) -> str | None:
     if not isinstance(value, dict):
-        return _mismatch(value, dataclass, place)
+        return _message(value, dataclass, path)
     fields = fields_of(dataclass)
     for name in value:
         if name not in fields:
-            return f"'{place}' has the unknown entry {name!r}"
+            return f"'{path}' has the unknown entry {name!r}"
     for name, field in fields.items():
         if name not in value and field.is_required:
-            return f"'{place}' misses the entry {name!r} ({shown(field.annotation)})"
+            return f"'{path}' misses the entry {name!r} ({shown(field.annotation)})"
     given = ((name, field) for name, field in fields.items() if name in value)
-    return _first(wrong(value[name], field.annotation, f"{place}.{name}") for name, field in given)
+    return _first(mismatch(value[name], field.annotation, f"{path}.{name}") for name, field in given)
 
 
 def _first(problems: typing.Iterable[str | None]) -> str | None:
     return next((problem for problem in problems if problem is not None), None)
 
 
-def _mismatch(value: Any, annotation: Any, place: str) -> str:
+def _message(value: Any, annotation: Any, path: str) -> str:
     text = repr(value)
     if len(text) > 40:
         text = f"{text[:37]}…"
-    return f"'{place}' must be {shown(annotation)}, not {type(value).__name__} ({text})"
+    return f"'{path}' must be {shown(annotation)}, not {type(value).__name__} ({text})"
 
 
 def complete(fields: Mapping[str, Field], values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The values with the defaults, and what is wrong with them."""
+    """Return the values with the defaults added, and the problems found."""
     completed, problems = {}, []
     for name, field in fields.items():
         if name in values:
             completed[name] = values[name]
-            problem = wrong(values[name], field.annotation, name)
+            problem = mismatch(values[name], field.annotation, name)
             if problem is not None:
                 problems.append(problem)
         elif field.is_required:
@@ -229,25 +229,25 @@ def complete(fields: Mapping[str, Field], values: Mapping[str, Any]) -> tuple[di
     return completed, problems
 
 
-def refused_by(dataclass: Any, values: Mapping[str, Any]) -> list[str]:
-    """What a dataclass itself says of the values of its fields."""
+def construction_problems(dataclass: Any, values: Mapping[str, Any]) -> list[str]:
+    """Return the error of constructing a dataclass from the values, as a list; empty if it succeeds."""
     try:
-        _made(dataclass, values)
+        _construct(dataclass, values)
     except Exception as error:
-        return [f"{dataclass.__name__} refuses it: {error}"]
+        return [f"{dataclass.__name__} rejects it: {error}"]
     return []
 
 
-def _made(annotation: Any, value: Any) -> Any:
-    """A dataclass's instance; fields that are dataclasses themselves, too."""
+def _construct(annotation: Any, value: Any) -> Any:
+    """Construct an instance of a dataclass, including nested dataclasses."""
     if not isinstance(annotation, type) or not hasattr(annotation, "__dataclass_fields__"):
         return value
     fields = fields_of(annotation)
-    return annotation(**{name: _made(fields[name].annotation, part) for name, part in value.items()})
+    return annotation(**{name: _construct(fields[name].annotation, part) for name, part in value.items()})
 
 
 def shown(annotation: Any) -> str:
-    """An annotation as it is written."""
+    """Return an annotation as source text."""
     if annotation is None or annotation is type(None):
         return "None"
     if isinstance(annotation, type) and typing.get_origin(annotation) is None:

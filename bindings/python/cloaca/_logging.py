@@ -1,9 +1,9 @@
-"""What the engine says, in ``logging.getLogger("cloaca…")``.
+"""Forwarding of the engine's log records to ``logging.getLogger("cloaca…")``.
 
-The engine's threads never wait for Python: their records go through a queue, and a thread takes them from there.
+The engine's threads never wait for Python: they put records into a queue, and a Python thread takes them from there.
 
-Loggers, filters, handlers and formatters are the program's own code. What they raise ends no thread of ours and loses
-no result: it goes to standard error, as what a handler of `logging` raises does.
+Loggers, filters, handlers and formatters are the program's own code. Their exceptions must not end a thread of the
+package or lose a result: they are printed to standard error, as `logging` does for exceptions in handlers.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 
 from . import _cloaca, _failure
 
-# Loggers whose level may be set on purpose; those below them inherit it.
+# The loggers whose level programs set; loggers below them inherit it.
 _LOGGERS = tuple(logging.getLogger(name) for name in ("cloaca", "cloaca.engine", "cloaca.store"))
 
 _lock = threading.RLock()
 _thread: threading.Thread | None = None
 _stopped = False
-# So long the end of the thread is waited for: a handler may hang.
-_ENDING = 1.0
-# What is drawn on the terminal just now: each is hidden while a record is handled, which may go to the same terminal.
+# How long to wait for the thread at interpreter exit, in seconds: a handler may hang.
+_STOP_TIMEOUT = 1.0
+# Progress bars on the terminal. Each is hidden while a record is handled, which may go to the same terminal.
 _drawings: list[Callable[[], contextlib.AbstractContextManager[None]]] = []
 
 
 @contextlib.contextmanager
 def hiding(hidden: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
-    """Handles records inside ``hidden()``, as long as the block lasts."""
+    """Handle records inside ``hidden()`` for the duration of the block."""
     _drawings.append(hidden)
     try:
         yield
@@ -41,20 +41,20 @@ def hiding(hidden: Callable[[], contextlib.AbstractContextManager[None]]) -> Ite
 
 
 def start() -> None:
-    """From the first runner on."""
+    """Start forwarding. Called when a runner is opened; only the first call has an effect."""
     global _thread
     with _lock:
         if _thread is not None:
             return
         _cloaca.start_logging()
         thread = threading.Thread(target=_forward, name="cloaca-log", daemon=True)
-        # Without it nobody would hand over what is said while nobody waits; the next runner tries again.
+        # If the start fails, the next runner tries again.
         thread.start()
         _thread = thread
 
 
 def refresh_level() -> None:
-    """Tells the engine what is wanted: what nobody listens to is not even written down."""
+    """Pass the lowest enabled log level to the engine, which then skips records below it."""
     _guarded(_refresh_level)
 
 
@@ -64,8 +64,8 @@ def _refresh_level() -> None:
 
 
 def flush() -> None:
-    """Hands over what was said up to now, also what the other thread is about to."""
-    # A handler may wait for somebody who flushes: then the records come a little later.
+    """Forward all records up to now, including those that the thread is about to forward."""
+    # A handler may wait for a thread that flushes; the records are then forwarded later.
     if not _lock.acquire(timeout=1.0):
         return
     interrupt = None
@@ -82,21 +82,21 @@ def flush() -> None:
 
 
 def info(message: str, *arguments: object) -> None:
-    """Says something that the program may want to know, to ``cloaca.runner``."""
-    _guarded(_say, logging.INFO, message, arguments, None)
+    """Log at level INFO to ``cloaca.runner``."""
+    _guarded(_log, logging.INFO, message, arguments, None)
 
 
 def warning(message: str, *arguments: object, error: BaseException | None = None) -> None:
-    """Says what the program should know, to ``cloaca.runner``."""
-    _guarded(_say, logging.WARNING, message, arguments, error)
+    """Log at level WARNING to ``cloaca.runner``."""
+    _guarded(_log, logging.WARNING, message, arguments, error)
 
 
 def failure(message: str, error: BaseException) -> None:
-    """Says that something failed, and why, to ``cloaca.runner``."""
-    _guarded(_say, logging.ERROR, message, (), error)
+    """Log a failure with its exception at level ERROR to ``cloaca.runner``."""
+    _guarded(_log, logging.ERROR, message, (), error)
 
 
-def _say(level: int, message: str, arguments: tuple[object, ...], error: BaseException | None) -> None:
+def _log(level: int, message: str, arguments: tuple[object, ...], error: BaseException | None) -> None:
     logger = logging.getLogger("cloaca.runner")
     if logger.isEnabledFor(level):
         with _nothing_drawn():
@@ -111,26 +111,26 @@ def _nothing_drawn() -> Iterator[None]:
         yield
 
 
-def _guarded(say: Callable[..., object], *arguments: Any) -> None:
-    """Runs the program's logging code.
+def _guarded(call: Callable[..., object], *arguments: Any) -> None:
+    """Run the program's logging code, and print its exceptions to standard error.
 
     Raises:
-        KeyboardInterrupt: On the main thread, since it may be Ctrl-C.
+        KeyboardInterrupt: On the main thread, because it may be Ctrl-C.
     """
     try:
-        say(*arguments)
+        call(*arguments)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise
         if logging.raiseExceptions:
-            # Standard error may be closed, or be the program's own code, too.
+            # Standard error may be closed, or replaced by the program.
             with contextlib.suppress(BaseException):
                 text = _failure.describe(error)[2]
                 sys.stderr.write(f"--- Logging error ---\n{text}")
 
 
 def _forget_thread() -> None:
-    """In a fork, which does not have it."""
+    """Reset the state in a fork, where the thread does not exist."""
     global _thread, _lock
     _thread, _lock = None, threading.RLock()
 
@@ -139,12 +139,12 @@ os.register_at_fork(after_in_child=_forget_thread)
 
 
 def stop() -> None:
-    """At the end of the interpreter: hands over what is left, and ends the thread."""
+    """Forward the remaining records and end the thread. Called at interpreter exit."""
     global _stopped
     _stopped = True
     _cloaca.ring_logs()
     if _thread is not None:
-        _thread.join(_ENDING)
+        _thread.join(_STOP_TIMEOUT)
     flush()
 
 
@@ -161,12 +161,12 @@ def _emit(level: int, name: str, message: str, fields: list[tuple[str, str]]) ->
     logger = logging.getLogger(name)
     if not logger.isEnabledFor(level):
         return
-    # A message that says its fields is a whole sentence; the others are short, and their fields follow them.
+    # Append the fields to the message, unless it already contains them.
     if not any(value and value in message for _, value in fields):
         message += "".join(f" {field}={value}" for field, value in fields)
     record = logger.makeRecord(name, level, "cloaca", 0, message, (), None)
     for field, value in fields:
-        # `execution`, `task`, `key` … for handlers; what a record has itself stays as it is.
+        # `execution`, `task`, `key` and so on, for handlers. The record's own attributes are not overwritten.
         record.__dict__.setdefault(field, value)
     with _nothing_drawn():
         logger.handle(record)

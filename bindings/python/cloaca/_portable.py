@@ -1,7 +1,7 @@
-"""Exceptions on their way to another process.
+"""Pickling of exceptions for another process.
 
-Many exceptions can be pickled and not unpickled, or come back saying something else: pickle calls the class with
-``args``, which need not be what its constructor takes. Those are rebuilt without their constructor.
+Many exceptions can be pickled but not unpickled, or change their text: pickle calls the class with ``args``, which may
+not be the constructor's arguments. Such exceptions are rebuilt without calling their constructor.
 """
 
 from __future__ import annotations
@@ -13,48 +13,48 @@ from ._failure import message_of
 
 
 def pickled(error: BaseException | None) -> bytes | None:
-    """The exception as bytes for `unpickled`; ``None`` if another process could not have it.
+    """Return the exception as bytes for `unpickled`; ``None`` if it cannot be pickled.
 
-    Whatever its class does, this raises nothing.
+    Never raises, whatever the exception's class does.
     """
     if error is None:
         return None
-    for form in (_as_it_is, _with_its_arguments, _with_its_message):
+    for form in (_unchanged, _with_arguments, _with_message):
         try:
-            text = pickle.dumps(form(error))
-            if _is_same(_built(text), error):
-                return text
+            data = pickle.dumps(form(error))
+            if _is_same(_rebuild(data), error):
+                return data
         except BaseException:
-            # The next form asks less of it.
+            # The next form requires less of the exception.
             continue
     return None
 
 
-def unpickled(text: bytes | None) -> BaseException | None:
-    """The exception in what `pickled` returned; ``None`` if its class cannot be imported here."""
-    if text is None:
+def unpickled(data: bytes | None) -> BaseException | None:
+    """Return the exception pickled by `pickled`; ``None`` if its class cannot be imported here."""
+    if data is None:
         return None
     try:
-        built = _built(text)
+        error = _rebuild(data)
     except BaseException:
         return None
-    return built if issubclass(type(built), BaseException) else None
+    return error if issubclass(type(error), BaseException) else None
 
 
-def _as_it_is(error: BaseException) -> Any:
+def _unchanged(error: BaseException) -> Any:
     return error
 
 
-def _with_its_arguments(error: BaseException) -> Any:
+def _with_arguments(error: BaseException) -> Any:
     return type(error), error.args, _state(error)
 
 
-def _with_its_message(error: BaseException) -> Any:
+def _with_message(error: BaseException) -> Any:
     return type(error), (message_of(error),), _state(error)
 
 
 def _state(error: BaseException) -> dict[str, Any]:
-    """Those of its attributes that can be pickled and unpickled."""
+    """Return those of its attributes that can be pickled and unpickled."""
     kept = {}
     for name, value in object.__getattribute__(error, "__dict__").items():
         try:
@@ -65,18 +65,18 @@ def _state(error: BaseException) -> dict[str, Any]:
     return kept
 
 
-def _built(text: bytes) -> BaseException:
-    form = pickle.loads(text)
+def _rebuild(data: bytes) -> BaseException:
+    form = pickle.loads(data)
     if type(form) is not tuple:
-        built: BaseException = form
-        return built
+        unchanged: BaseException = form
+        return unchanged
     cls, arguments, state = form
-    # The class's own __new__ may take something else, too; that of a built-in exception takes anything.
+    # The class may override __new__ with other parameters; that of a built-in exception accepts any.
     base: Any = next(base for base in type.mro(cls) if base.__module__ == "builtins")
     rebuilt: BaseException = base.__new__(cls, *arguments)
     object.__getattribute__(rebuilt, "__dict__").update(state)
     return rebuilt
 
 
-def _is_same(built: BaseException, error: BaseException) -> bool:
-    return type(built) is type(error) and message_of(built) == message_of(error)
+def _is_same(rebuilt: BaseException, error: BaseException) -> bool:
+    return type(rebuilt) is type(error) and message_of(rebuilt) == message_of(error)

@@ -1,4 +1,4 @@
-"""The worker processes of a runner, and the attempts that run in them."""
+"""The runner's side of worker processes: a pool of them, and the attempts that run in them."""
 
 from __future__ import annotations
 
@@ -20,151 +20,157 @@ from . import _failure, _isolation, _portable
 from ._cloaca import Attempt, OutOfForks, sighting_of
 from .errors import AttemptOverError, Error, WorkerDiedError, WorkerStartError
 
-# So long a dead worker's end is waited for, in seconds: its line is closed a moment before.
-_BURIAL = 10.0
-# So long a worker may take to start and to import what the task needs, in seconds. No timeout of the task counts then.
-_START = 300.0
+# How long to wait for the exit status of a dead worker, in seconds: its connection is closed slightly earlier.
+_EXIT_TIMEOUT = 10.0
+# How long a worker may take to start and to import the task's module, in seconds. The task's timeout does not run yet.
+_START_TIMEOUT = 300.0
 
-# What a worker says: what it is about, for which attempt it speaks, and the rest. A fork of it is not believed.
-Key = tuple[int, str, str, int]
+# The sender of a worker's message: its process id, and the execution, task and number of its attempt. Each message
+# starts with it, so that messages from a fork of the worker are rejected.
+Sender = tuple[int, str, str, int]
 
 
 class Worker:
-    """A worker process: spawned, used for one attempt after another, and dead at the first that dies with it."""
+    """A worker process. It is spawned, and reused for further attempts until it dies or is killed."""
 
     def __init__(self) -> None:
-        self._gone = threading.Event()
-        # Re-entrant, as all locks here: a finalizer or a signal handler may shut the runner down inside.
+        self._exited = threading.Event()
+        # Re-entrant, like all locks here: a finalizer or a signal handler may shut the runner down while it is held.
         self._lock = threading.RLock()
-        # The attempt that runs in it: only that one can have it killed.
+        # The attempt that runs in it. Only that attempt may kill it.
         self._attempt: Attempt | None = None
-        self._doomed = False
+        self._killed = False
         self.is_new = True
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
-                self._line = Connection(os.dup(self._socket.fileno()))
-                # A fork that had the line open would keep the worker from hearing of this process's end.
-                self._out_of_forks = [OutOfForks(end.fileno()) for end in (self._socket, self._line, theirs)]
+                self._connection = Connection(os.dup(self._socket.fileno()))
+                # A fork that inherited the connection would keep it open after the end of this process.
+                self._fork_guards = [OutOfForks(end.fileno()) for end in (self._socket, self._connection, theirs)]
                 self._process = _spawn(theirs.fileno())
-                # It is closed now, and another file may get its number.
-                self._out_of_forks.pop()
+                # `theirs` is closed now, and another file may get its descriptor.
+                self._fork_guards.pop()
             _workers.add(self)
-            threading.Thread(target=self._bury, name=f"cloaca-worker-process-{self.pid}", daemon=True).start()
+            threading.Thread(target=self._reap, name=f"cloaca-worker-process-{self.pid}", daemon=True).start()
         except BaseException:
-            # What a failed start leaves would be there for as long as somebody keeps the error.
+            # Without cleanup, the process and the sockets would exist as long as the exception's traceback.
             self.kill()
             self.close_descriptors()
             raise
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
-    def _bury(self) -> None:
-        """Waits for its death, and hangs up: a child of the task's may hold the other end of the line open."""
+    def _reap(self) -> None:
+        """Wait for the process to exit, then shut the socket down.
+
+        A child process of the task may hold the other end open, so the exit alone does not close the connection.
+        """
         self._process.wait()
-        self._gone.set()
+        self._exited.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def say(self, message: Any) -> None:
-        """Says something to it. What it does not hear, since it is dead, the next `hear` tells."""
+    def send(self, message: Any) -> None:
+        """Send a message. If the worker is dead, the next `receive` reports it."""
         with contextlib.suppress(OSError):
-            self._line.send_bytes(pickle.dumps(message))
+            self._connection.send_bytes(pickle.dumps(message))
 
-    def hear(self, attempt: Attempt, timeout: float | None = None) -> tuple[Any, ...] | None:
-        """What it says next for an attempt; ``None`` if it is dead.
+    def receive(self, attempt: Attempt, timeout: float | None = None) -> tuple[Any, ...] | None:
+        """Return the worker's next message for an attempt; ``None`` if the worker is dead.
 
         Raises:
-            TimeoutError: It has said nothing within ``timeout`` seconds.
-            _ProtocolError: It is not the worker that speaks, or not for this attempt.
+            TimeoutError: No message arrived within ``timeout`` seconds.
+            _ProtocolError: The message is malformed, or comes from another process or attempt.
         """
         try:
-            is_there = timeout is None or self._line.poll(timeout)
-            message = self._line.recv_bytes() if is_there else b""
+            has_message = timeout is None or self._connection.poll(timeout)
+            message = self._connection.recv_bytes() if has_message else b""
         except (EOFError, BrokenPipeError, ConnectionError):
             return None
         except OSError as error:
-            # A message of a negative length, or a line that is closed.
-            return None if self._gone.is_set() or self._line.closed else _broken(self, str(error))
-        if not is_there:
+            # A message of negative length, or a closed connection.
+            is_closed = self._exited.is_set() or self._connection.closed
+            return None if is_closed else _protocol_error(self, str(error))
+        if not has_message:
             raise TimeoutError
         try:
-            key, *parts = pickle.loads(message)
+            sender, *parts = pickle.loads(message)
         except Exception as error:
-            return _broken(self, f"what it said makes no sense: {error}")
-        if key != key_of(self.pid, attempt.execution_id, attempt.task_id, attempt.attempt):
-            return _broken(self, f"it spoke as process {key[0]} for attempt {key[3]} at task '{key[2]}'")
+            return _protocol_error(self, f"it sent a malformed message: {error}")
+        if sender != sender_of(self.pid, attempt.execution_id, attempt.task_id, attempt.attempt):
+            wrong = f"process {sender[0]} for attempt {sender[3]} of task '{sender[2]}'"
+            return _protocol_error(self, f"a message came from {wrong}")
         return tuple(parts)
 
     @property
     def is_usable(self) -> bool:
         """Whether it can run another attempt."""
-        return not self._doomed and not self._gone.is_set()
+        return not self._killed and not self._exited.is_set()
 
-    def belongs_to(self, attempt: Attempt | None) -> None:
-        """Says which attempt runs in it."""
+    def assign(self, attempt: Attempt | None) -> None:
+        """Set the attempt that runs in it."""
         with self._lock:
             self._attempt = attempt
 
     def kill_for(self, attempt: Attempt) -> None:
-        """Kills it if that attempt runs in it."""
+        """Kill the process if this attempt runs in it."""
         with self._lock:
             if self._attempt is attempt:
                 self._kill()
 
     def kill(self) -> None:
-        """Kills it, and what its tasks have started."""
+        """Kill the process and all processes that its tasks have started."""
         with self._lock:
             self._kill()
 
     def _kill(self) -> None:
-        self._doomed = True
-        if not self._gone.is_set() and hasattr(self, "_process"):
+        self._killed = True
+        if not self._exited.is_set() and hasattr(self, "_process"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def let_go(self) -> None:
-        """Hangs up: it ends, unless something runs in it, which is killed."""
+    def disconnect(self) -> None:
+        """Close the connection. An idle worker exits; one that is running an attempt kills itself."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self.close_descriptors()
 
     def close_descriptors(self) -> None:
-        """Lets the line go, without hanging up if somebody else has it, too."""
-        self._out_of_forks = []
+        """Close this process's descriptors, without shutting down a socket that another process shares."""
+        self._fork_guards = []
         with contextlib.suppress(OSError, AttributeError):
-            self._line.close()
+            self._connection.close()
         self._socket.close()
 
-    def cause_of_death(self, when: str) -> str:
-        """How it ended, in words."""
-        self._gone.wait(_BURIAL)
+    def exit_reason(self, when: str) -> str:
+        """Return how the process ended, as text."""
+        self._exited.wait(_EXIT_TIMEOUT)
         code = self._process.returncode
         if code is None:
-            return f"the worker process {self.pid} hung up"
+            return f"the worker process {self.pid} closed its connection {when}"
         if code >= 0:
             return f"the worker process {self.pid} ended with exit code {code} {when}"
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = "unknown"
-        hint = "; the kernel does that to a process when memory runs out" if -code == signal.SIGKILL else ""
+        hint = "; the kernel does this when memory runs out" if -code == signal.SIGKILL else ""
         return f"the worker process {self.pid} was killed by signal {-code} ({name}) {when}{hint}"
 
 
 class _ProtocolError(Exception):
-    """A worker said something that is not its to say."""
+    """A worker sent an unexpected message."""
 
 
-def _broken(worker: Worker, why: str) -> NoReturn:
-    raise _ProtocolError(f"the line to the worker process {worker.pid} is broken: {why}")
+def _protocol_error(worker: Worker, problem: str) -> NoReturn:
+    raise _ProtocolError(f"the connection to worker process {worker.pid} is broken: {problem}")
 
 
-def key_of(pid: int, execution_id: str, task_id: str, attempt: int) -> Key:
-    """Who speaks, and for which attempt."""
+def sender_of(pid: int, execution_id: str, task_id: str, attempt: int) -> Sender:
+    """Return the identification of a message's sender."""
     return pid, execution_id, task_id, attempt
 
 
@@ -174,7 +180,7 @@ def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
             [*_interpreter(), "-c", _program(descriptor)],
             stdin=subprocess.DEVNULL,
             pass_fds=[descriptor],
-            # Ctrl-C in the terminal is the program's affair, and a kill reaches what the task has started.
+            # Keeps Ctrl-C in the terminal from the worker, and lets a kill of its group reach the task's children.
             start_new_session=True,
         )
     except OSError as error:
@@ -182,71 +188,74 @@ def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
 
 
 class Processes:
-    """The worker processes of a runner. There are as many as attempts have run in them at once."""
+    """The worker processes of a runner: as many as the most attempts that have run in them at once."""
 
-    def __init__(self, keep: Callable[[Attempt, BaseException], object]) -> None:
-        self._keep = keep
+    def __init__(self, keep_error: Callable[[Attempt, BaseException], object]) -> None:
+        self._keep_error = keep_error
         self._lock = threading.RLock()
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._closed = False
 
     def run(self, attempt: Attempt) -> None:
-        """Runs an attempt, and ends it."""
+        """Run an attempt to its end, and report its outcome."""
         try:
             attempt.hold_timeout()
             self._run(attempt, _job(attempt))
         except Exception as error:
-            # No worker could be started, or what it has to know could not be put into words.
+            # No worker could be started, or the job could not be pickled.
             self._fail(attempt, error, _failure.describe(error))
 
     def _run(self, attempt: Attempt, job: dict[str, Any]) -> None:
         while True:
             worker = self._take()
-            worker.belongs_to(attempt)
+            worker.assign(attempt)
             try:
                 attempt.on_cancel(lambda: worker.kill_for(attempt))  # noqa: B023 - the attempt's last worker
-                worker.say(job)
-                if worker.hear(attempt, _START) == ("accepted",):
-                    return self._attend(worker, attempt)
+                worker.send(job)
+                if worker.receive(attempt, _START_TIMEOUT) == ("accepted",):
+                    return self._serve(worker, attempt)
                 if worker.is_new or attempt.is_over:
-                    return self._mourn(worker, attempt, "before the task ran")
-                # It died while it had nothing to do: that is not this attempt's fault.
+                    return self._report_death(worker, attempt, "before the task ran")
+                # An idle worker died. That is not the attempt's fault: try another worker.
             except TimeoutError:
                 worker.kill()
-                raise WorkerStartError(_too_slow(worker)) from None
+                raise WorkerStartError(_start_timed_out(worker)) from None
             except _ProtocolError as error:
                 worker.kill()
                 raise WorkerDiedError(f"{error}; it was killed") from None
             finally:
-                worker.belongs_to(None)
+                worker.assign(None)
                 self._put(worker)
 
-    def _attend(self, worker: Worker, attempt: Attempt) -> None:
-        """Answers what the attempt asks, until it ends."""
-        until = time.monotonic() + _START
+    def _serve(self, worker: Worker, attempt: Attempt) -> None:
+        """Handle the requests of a running attempt until it ends."""
+        until = time.monotonic() + _START_TIMEOUT
         starting = True
-        while (message := worker.hear(attempt, max(0.0, until - time.monotonic()) if starting else None)) is not None:
-            what, *parts = message
-            if what == "running":
+        while True:
+            message = worker.receive(attempt, max(0.0, until - time.monotonic()) if starting else None)
+            if message is None:
+                break
+            kind, *parts = message
+            if kind == "running":
                 starting = False
                 attempt.begin_timeout()
-            elif what == "give_slot_back":
+            elif kind == "give_slot_back":
                 attempt.give_slot_back()
-            elif what == "take_slot":
-                worker.say(_has_slot_again(attempt))
-            elif what == "completed":
+            elif kind == "take_slot":
+                worker.send(_take_slot(attempt))
+            elif kind == "completed":
                 attempt.repeat(parts[0])
                 return attempt.complete(None)
             else:
                 described, pickled, deeds = parts
                 attempt.repeat(deeds)
                 return self._fail(attempt, _portable.unpickled(pickled), described)
-        return self._mourn(worker, attempt, "before the task ran" if starting else "while the task ran")
+        return self._report_death(worker, attempt, "before the task ran" if starting else "while the task ran")
 
-    def _mourn(self, worker: Worker, attempt: Attempt, when: str) -> None:
+    def _report_death(self, worker: Worker, attempt: Attempt, when: str) -> None:
         error = WorkerDiedError(
-            worker.cause_of_death(when),
+            worker.exit_reason(when),
             execution_id=attempt.execution_id,
             task_id=attempt.task_id,
             attempt=attempt.attempt,
@@ -255,7 +264,7 @@ class Processes:
 
     def _fail(self, attempt: Attempt, error: BaseException | None, described: _failure.Described) -> None:
         if error is not None:
-            self._keep(attempt, error)
+            self._keep_error(attempt, error)
         attempt.fail(described)
 
     def _take(self) -> Worker:
@@ -267,7 +276,7 @@ class Processes:
                 if worker.is_usable:
                     self._busy.add(worker)
                     return worker
-                worker.let_go()
+                worker.disconnect()
         worker = Worker()
         with self._lock:
             self._busy.add(worker)
@@ -283,16 +292,16 @@ class Processes:
                 self._idle.append(worker)
                 return
         worker.kill()
-        worker.let_go()
+        worker.disconnect()
 
     def close(self) -> None:
-        """Lets idle workers go, and kills the others."""
+        """Disconnect idle workers and kill busy ones."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
             busy = list(self._busy)
         for worker in idle:
-            worker.let_go()
+            worker.disconnect()
         for worker in busy:
             worker.kill()
 
@@ -311,7 +320,8 @@ def _job(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _has_slot_again(attempt: Attempt) -> bool:
+def _take_slot(attempt: Attempt) -> bool:
+    """Wait for a slot. Return false if the attempt is over."""
     try:
         attempt.take_slot()
     except AttemptOverError:
@@ -319,25 +329,25 @@ def _has_slot_again(attempt: Attempt) -> bool:
     return True
 
 
-def _too_slow(worker: Worker) -> str:
+def _start_timed_out(worker: Worker) -> str:
     return (
-        f"the worker process {worker.pid} has not come to the task's function within {_START:g} s, and was killed; it "
-        f"imports the module of the task first: see what that waits for"
+        f"the worker process {worker.pid} did not reach the task's function within {_START_TIMEOUT:g} s and was "
+        f"killed; check what the import of the task's module waits for"
     )
 
 
 def _interpreter() -> list[str]:
-    """This interpreter, with the options that it was started with."""
+    """Return the command line of this interpreter with its options."""
     from multiprocessing import spawn
 
-    # Some parts are bytes; compared with text, they are an error under `python -bb`.
+    # Some parts are bytes; comparing bytes with str is an error under `python -bb`.
     command = [os.fsdecode(part) for part in spawn.get_command_line()]
     return command[: command.index("-c")] if "-c" in command else command[:1]
 
 
 def _program(descriptor: int) -> str:
-    """What a worker runs. It finds this package where this process found it."""
-    # What else somebody has put into it cannot be written down, and is no path for the import system either.
+    """Return the code that a worker runs. It imports this package from the same path as this process."""
+    # Other objects in `sys.path` have no literal, and the import system ignores them too.
     path = [entry for entry in sys.path if isinstance(entry, str)]
     return f"import sys; sys.path[:] = {path!r}; from cloaca._worker import main; main({descriptor})"
 
@@ -345,11 +355,10 @@ def _program(descriptor: int) -> str:
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
-def _hang_up_in_fork() -> None:
-    """In a fork of this process: the lines are the parent's. While the fork held them open, too, a worker would not
-    hear of the parent's end."""
+def _close_in_fork() -> None:
+    """Close the parent's connections in a fork: an inherited copy would hide the parent's end from its workers."""
     for worker in list(_workers):
         worker.close_descriptors()
 
 
-os.register_at_fork(after_in_child=_hang_up_in_fork)
+os.register_at_fork(after_in_child=_close_in_fork)

@@ -16,18 +16,18 @@ from . import _logging
 if TYPE_CHECKING:
     from ._cloaca import NativeEngine, RawOutcome
 
-# How often the bar looks, in seconds.
+# The time between updates of the bar, in seconds.
 _INTERVAL = 0.1
-# How many cells it is wide.
-_CELLS = 30
-# So many of the tasks that run are named.
-_NAMED = 3
+# The width of the bar, in characters.
+_WIDTH = 30
+# The maximum number of running tasks to name.
+_MAX_NAMED = 3
 
 _SETTLED = {"Completed", "Failed", "Skipped", "Cancelled"}
 
 
-class _Standing(NamedTuple):
-    """How far an execution is."""
+class _State(NamedTuple):
+    """The progress of an execution."""
 
     workflow: str
     settled: int
@@ -35,50 +35,52 @@ class _Standing(NamedTuple):
     running: list[str]
 
     @classmethod
-    def of(cls, outcome: RawOutcome) -> _Standing:
+    def of(cls, outcome: RawOutcome) -> _State:
         states = [(task["task_id"], task["state"]) for task in outcome["tasks"]]
         settled = sum(state in _SETTLED for _, state in states)
         running = [task for task, state in states if state in ("Running", "WaitingRetry")]
         return cls(outcome["workflow_name"], settled, len(states), running)
 
     @property
-    def at_work(self) -> str:
-        more = len(self.running) - _NAMED
-        return ", ".join(self.running[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    def running_text(self) -> str:
+        more = len(self.running) - _MAX_NAMED
+        return ", ".join(self.running[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 class _Bar(NamedTuple):
-    """A bar on the terminal. Neither function is called while the other one is at work."""
+    """A bar on the terminal. The two functions are never called concurrently."""
 
-    draw: Callable[[_Standing], object]
+    draw: Callable[[_State], object]
     hide: Callable[[], object]
 
 
-def is_wanted() -> bool:
-    """Whether somebody would see a bar: standard output is a terminal that can write over what it has shown."""
+def is_supported() -> bool:
+    """Return whether standard output can show a bar: it is a terminal that can overwrite a line."""
     if os.environ.get("TERM") == "dumb":
         return False
     try:
         return sys.stdout.isatty()
     except Exception:
-        # There is none, it is closed, or it is the program's own.
+        # Standard output is None, closed, or replaced by the program.
         return False
 
 
 @contextlib.contextmanager
 def following(engine: NativeEngine, execution_id: str) -> Iterator[None]:
-    """Shows how far an execution is, as long as the block lasts. What goes wrong with that goes unsaid: a terminal that
-    is gone loses no result."""
+    """Show the progress of an execution for the duration of the block.
+
+    Errors are ignored: a lost terminal must not lose a result.
+    """
     over = threading.Event()
-    # Held while the bar is drawn, and while a record is handled that may go to the same terminal.
+    # Held while the bar is drawn, and while a log record that may go to the same terminal is handled.
     terminal = threading.RLock()
 
     def draw(bar: _Bar) -> None:
-        standing = _Standing.of(engine.outcome(execution_id))
-        # A handler may hang: then the bar stands still, and the result is not waited for.
+        state = _State.of(engine.outcome(execution_id))
+        # If a log handler hangs, the bar is not updated, so that the result is still returned.
         if terminal.acquire(timeout=_INTERVAL):
             try:
-                bar.draw(standing)
+                bar.draw(state)
             finally:
                 terminal.release()
 
@@ -103,7 +105,7 @@ def following(engine: NativeEngine, execution_id: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hidden(bar: _Bar, terminal: threading.RLock) -> Iterator[None]:
-    """Takes the bar off the terminal, as long as the block lasts. The next call of ``draw`` shows it again."""
+    """Hide the bar for the duration of the block. The next call of ``draw`` shows it again."""
     with terminal:
         with contextlib.suppress(Exception):
             bar.hide()
@@ -112,7 +114,7 @@ def _hidden(bar: _Bar, terminal: threading.RLock) -> Iterator[None]:
 
 def _bar() -> contextlib.AbstractContextManager[_Bar]:
     try:
-        import rich.progress  # noqa: F401 - it is tried
+        import rich.progress  # noqa: F401 - checks that it is installed
     except ImportError:
         return _plain_bar()
     return _rich_bar()
@@ -124,18 +126,18 @@ def _rich_bar() -> Iterator[_Bar]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[at_work]}")) as progress:
-        bar = progress.add_task("", total=None, at_work="")
+    with Progress(*columns, TextColumn("{task.fields[running]}")) as progress:
+        bar = progress.add_task("", total=None, running="")
 
-        def draw(standing: _Standing) -> None:
-            # It was stopped if it was hidden.
+        def draw(state: _State) -> None:
+            # Hiding the bar stopped it.
             progress.start()
             progress.update(
                 bar,
-                description=escape(standing.workflow),
-                completed=standing.settled,
-                total=standing.tasks,
-                at_work=escape(standing.at_work),
+                description=escape(state.workflow),
+                completed=state.settled,
+                total=state.tasks,
+                running=escape(state.running_text),
             )
 
         yield _Bar(draw, progress.stop)
@@ -146,12 +148,12 @@ def _plain_bar() -> Iterator[_Bar]:
     began = time.monotonic()
     out = sys.stdout
 
-    def draw(standing: _Standing) -> None:
-        cells = _CELLS * standing.settled // max(standing.tasks, 1)
-        bar = "#" * cells + "-" * (_CELLS - cells)
+    def draw(state: _State) -> None:
+        filled = _WIDTH * state.settled // max(state.tasks, 1)
+        bar = "#" * filled + "-" * (_WIDTH - filled)
         seconds = int(time.monotonic() - began)
-        line = f"{standing.workflow} [{bar}] {standing.settled}/{standing.tasks} {seconds} s {standing.at_work}"
-        # The rest of a longer line before it is cleared.
+        line = f"{state.workflow} [{bar}] {state.settled}/{state.tasks} {seconds} s {state.running_text}"
+        # The escape sequence clears the rest of a longer previous line.
         out.write(f"\r{_in_one_line(line)}\x1b[K")
         out.flush()
 

@@ -1,4 +1,4 @@
-"""The fixtures that pytest finds by itself. See `cloaca.testing`."""
+"""The pytest plugin with cloaca's fixtures. See `cloaca.testing`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _cloaca_clean_registry() -> Iterator[None]:
-    """After each test, the registries of tasks and workflows are what they were before it."""
+    """Restore the registries of tasks and workflows after each test."""
     from ._task import registry
     from .workflow import workflows
 
-    # Not `clean_registry`: most tests of a project open no runner, and need not import one.
+    # Not `clean_registry`, which imports the runner: most tests of a project do not need one.
     tasks, registered = registry.snapshot(), workflows.snapshot()
     yield
     registry.restore(tasks)
@@ -29,8 +29,7 @@ def _cloaca_clean_registry() -> Iterator[None]:
 
 @pytest.fixture
 def cloaca_clock() -> VirtualClock:
-    """A clock that stands still until ``cloaca_clock.advance(seconds)`` moves it. The test's ``cloaca_runner`` goes by
-    it."""
+    """A virtual clock, moved only by ``cloaca_clock.advance(seconds)``. The test's ``cloaca_runner`` uses it."""
     from .testing import VirtualClock
 
     return VirtualClock()
@@ -38,7 +37,7 @@ def cloaca_clock() -> VirtualClock:
 
 @pytest.fixture
 def cloaca_config() -> DefaultRunnerConfig | None:
-    """How ``cloaca_runner`` runs: the defaults. Override it in a test module or a ``conftest.py``."""
+    """The configuration of ``cloaca_runner``: the defaults. Override it in a test module or a ``conftest.py``."""
     return None
 
 
@@ -46,7 +45,7 @@ def cloaca_config() -> DefaultRunnerConfig | None:
 def cloaca_runner(
     request: pytest.FixtureRequest, tmp_path: Path, cloaca_config: DefaultRunnerConfig | None
 ) -> Iterator[Runner]:
-    """A runner on a log of its own in ``tmp_path``; by the virtual clock, if the test has ``cloaca_clock``, too."""
+    """A runner on its own log in ``tmp_path``. It uses the virtual clock if the test also requests ``cloaca_clock``."""
     from .testing import Runner
 
     clock = request.getfixturevalue("cloaca_clock") if "cloaca_clock" in request.fixturenames else None
@@ -56,5 +55,5 @@ def cloaca_runner(
 
 @pytest.fixture
 def crash_after(cloaca_runner: Runner) -> Callable[[int], AbstractContextManager[Crash]]:
-    """``with crash_after(seq):`` — see `cloaca.testing.Runner.crash_after`."""
+    """The method ``crash_after`` of ``cloaca_runner``: ``with crash_after(seq): ...``"""
     return cloaca_runner.crash_after

@@ -1,7 +1,8 @@
-"""One coroutine of a task or a trigger, and what it starts on the event loop.
+"""A run: the coroutine of a task or trigger, and everything that it starts on the event loop.
 
-It has a fresh context of `contextvars`, and in that a variable that names the run. So whatever its code starts on the
-loop (tasks, timers, asynchronous generators) belongs to it, and ends with it.
+The coroutine gets a fresh `contextvars` context with a variable that identifies the run. Everything that its code
+starts on the loop (tasks, timers, asynchronous generators) inherits the variable, so it belongs to the run and ends
+with it.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import Any
 from . import _failure, _logging
 from .errors import Error
 
-# How many seconds a coroutine may take to end once it is cancelled.
-PATIENCE = 5.0
-# The same after a second cancellation, once the first was ignored.
-LAST_PATIENCE = 1.0
+# How long to wait for a cancelled coroutine to end, in seconds.
+CANCEL_TIMEOUT = 5.0
+# How long to wait after a second cancellation, if the first was ignored.
+SECOND_CANCEL_TIMEOUT = 1.0
 
 # The run that the current code belongs to.
 OWNER: ContextVar[Run | None] = ContextVar("cloaca_run", default=None)
 
 
 class Run:
-    """One coroutine, and what it has started on the loop. All methods are for the loop's thread."""
+    """A coroutine and everything it has started on the loop. All methods must be called on the loop's thread."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Run:
         fail: Callable[[BaseException], object],
     ) -> None:
         self.name = name
-        # The message of the CancelledError in other coroutines that await one of its tasks.
+        # The message of the CancelledError that other coroutines get when they await a task of this run.
         self._reason = f"it belongs to {name}, which has ended"
         self._function = function
         self._complete = complete
@@ -47,7 +48,7 @@ class Run:
         self._timers: weakref.WeakSet[asyncio.TimerHandle] = weakref.WeakSet()
         self._generators: weakref.WeakSet[Any] = weakref.WeakSet()
         self._closing: set[asyncio.Future[Any]] = set()
-        # Called once, when it is over.
+        # Called once, when the run is over.
         self.on_over: Callable[[], object] = lambda: None
         self._thrown: BaseException | None = None
         self._ending: asyncio.Future[None] | None = None
@@ -55,11 +56,11 @@ class Run:
 
     @property
     def is_running(self) -> bool:
-        """Whether the loop runs a task of it at this moment. Can be asked on any thread."""
-        return _failure.answer(lambda: asyncio.current_task(self._loop) in self._tasks, False)
+        """Whether the loop is executing one of its tasks at this moment. Can be read on any thread."""
+        return _failure.safely(lambda: asyncio.current_task(self._loop) in self._tasks, False)
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the coroutine."""
+        """Start the coroutine."""
         self._loop = loop
         context = Context()
         context.run(OWNER.set, self)
@@ -71,7 +72,7 @@ class Run:
         return await self._function()
 
     def adopt(self, task: asyncio.Future[Any]) -> None:
-        """Takes a task that was started in this run."""
+        """Add a task that was started in this run."""
         if task.done():
             return
         if self.is_over:
@@ -81,44 +82,44 @@ class Run:
         task.add_done_callback(self._task_ended, context=Context())
 
     def adopt_timer(self, timer: asyncio.TimerHandle) -> None:
-        """Takes a timer that was started in this run."""
+        """Add a timer that was started in this run."""
         if self.is_over:
             timer.cancel()
         else:
             self._timers.add(timer)
 
     def adopt_generator(self, generator: Any) -> None:
-        """Takes an asynchronous generator whose iteration has begun in this run."""
+        """Add an asynchronous generator whose iteration started in this run."""
         self._generators.add(generator)
 
     def close_generator(self, generator: Any) -> None:
-        """Has a generator clean up that nobody iterates over any more. The run does not end before that."""
+        """Close a generator that is no longer iterated. The run does not end before its cleanup is done."""
         closing = start(self._loop, generator.aclose())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
     def _task_ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
-        # Asking for `exception()` would say that somebody has seen it.
+        # Calling `exception()` would mark the exception as retrieved.
         error = None if task is self._main or task.cancelled() else getattr(task, "_exception", None)
         if error is not None and not issubclass(type(error), Exception):
             self.throw(error)
 
     def throw(self, error: BaseException) -> None:
-        """Fails the run: a task or a callback that it started has raised what ends programs."""
+        """Fail the run, because one of its tasks or callbacks raised SystemExit or KeyboardInterrupt."""
         if self._thrown is None and not self.is_over:
             self._thrown = error
             self.cancel()
 
     def cancel(self) -> None:
-        """Cancels the coroutine and all that it has started."""
+        """Cancel the coroutine and everything it has started."""
         if self._ending is None and not self.is_over:
             self._ending = start(self._loop, self._end())
             for task in list(self._tasks):
                 task.cancel(self._reason)
 
-    def lose(self, error: BaseException) -> None:
-        """Fails the run: its loop runs no more."""
+    def abort(self, error: BaseException) -> None:
+        """Fail the run, because its loop has stopped."""
         if not self.is_over:
             self.is_over = True
             fail = self._fail
@@ -134,28 +135,28 @@ class Run:
             self._report()
 
     async def _end(self) -> None:
-        """Ends what is left, waits for it, and reports."""
+        """Cancel everything that is left, wait for it, and report the outcome."""
         for timer in list(self._timers):
             timer.cancel()
-        left = await cancelled(self._left, PATIENCE, self._reason)
+        left = await cancel_all(self._remaining_tasks, CANCEL_TIMEOUT, self._reason)
         if left:
-            left = await cancelled(self._left, LAST_PATIENCE, self._reason)
+            left = await cancel_all(self._remaining_tasks, SECOND_CANCEL_TIMEOUT, self._reason)
         for generator in list(self._generators):
             if not generator.ag_running:
                 self.close_generator(generator)
         if self._closing:
-            _, closing = await asyncio.wait(self._closing, timeout=PATIENCE)
+            _, closing = await asyncio.wait(self._closing, timeout=CANCEL_TIMEOUT)
             left |= closing
         if left:
             _logging.warning(
-                "%s has ended, but %d of its coroutines went on when they were cancelled; what they do is ignored: %s",
+                "%s has ended, but %d of its coroutines ignored their cancellation; their results are discarded: %s",
                 self.name,
                 len(left),
-                ", ".join(sorted(_shown(task) for task in left)),
+                ", ".join(sorted(_name_of(task) for task in left)),
             )
         self._report()
 
-    def _left(self) -> set[asyncio.Future[Any]]:
+    def _remaining_tasks(self) -> set[asyncio.Future[Any]]:
         return set(self._tasks)
 
     def _report(self) -> None:
@@ -174,52 +175,52 @@ class Run:
 
     def _leave(self) -> None:
         on_over = self.on_over
-        # A cancelled timer stays in the loop until its time comes, and keeps this object alive.
+        # A cancelled timer stays in the loop until it is due, and keeps this object alive: drop the references.
         del self.on_over, self._function, self._complete, self._fail
         on_over()
 
     def _outcome(self) -> object:
         main = self._main
         if main is None or not main.done():
-            raise self._thrown or Error(f"{self.name} did not end when it was cancelled")
+            raise self._thrown or Error(f"{self.name} ignored its cancellation")
         if self._thrown is None:
             return main.result()
         if not main.cancelled():
-            # Marks its own exception as retrieved.
+            # Mark its own exception as retrieved.
             main.exception()
         raise self._thrown
 
 
-async def cancelled(
-    left: Callable[[], set[asyncio.Future[Any]]], patience: float, reason: str
+async def cancel_all(
+    remaining: Callable[[], set[asyncio.Future[Any]]], timeout: float, reason: str
 ) -> set[asyncio.Future[Any]]:
-    """Cancels tasks, and those that they start while they end. Returns those that are left after `patience` seconds."""
+    """Cancel tasks, including those started meanwhile, and wait for them. Return those left after the timeout."""
     loop = asyncio.get_running_loop()
-    limit = loop.time() + patience
-    told: set[asyncio.Future[Any]] = set()
-    while tasks := left():
-        for task in tasks - told:
+    deadline = loop.time() + timeout
+    cancelled: set[asyncio.Future[Any]] = set()
+    while tasks := remaining():
+        for task in tasks - cancelled:
             task.cancel(reason)
-        told |= tasks
-        rest = limit - loop.time()
-        if rest <= 0:
+        cancelled |= tasks
+        left = deadline - loop.time()
+        if left <= 0:
             return tasks
-        await asyncio.wait(tasks, timeout=rest)
+        await asyncio.wait(tasks, timeout=left)
     return set()
 
 
 def start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
-    """A task that belongs to no run."""
+    """Start a task that belongs to no run."""
     return _task(loop, coroutine, Context())
 
 
 def _task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context
 ) -> asyncio.Future[Any]:
-    # Bypasses the loop's task factory, which the program may have set.
+    # Bypasses the loop's task factory, which the program may have replaced.
     return context.run(partial(asyncio.Task, coroutine, loop=loop))
 
 
-def _shown(task: asyncio.Future[Any]) -> str:
+def _name_of(task: asyncio.Future[Any]) -> str:
     coroutine = task.get_coro() if isinstance(task, asyncio.Task) else task
     return str(getattr(coroutine, "__qualname__", type(coroutine).__name__))

@@ -1,4 +1,4 @@
-"""Which attempt the code belongs to that runs just now, and where attempts and waits for executions are."""
+"""The attempt that the current code belongs to, and the threads and futures of attempts and of waits for executions."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ._cloaca import Attempt
 
 _attempt: ContextVar[Attempt | None] = ContextVar("cloaca_attempt", default=None)
 
-# The attempts that run, by thread; and by the asyncio task of the coroutine.
+# The running attempts, by thread, and by the asyncio task of their coroutine.
 by_thread: dict[int, Attempt] = {}
 by_task: dict[asyncio.Future[Any], Attempt] = {}
-# Those whose coroutine has not begun, with what gives the event loop that will run it.
-beginning: dict[Attempt, Callable[[], asyncio.AbstractEventLoop | None]] = {}
-# The numbers of the waits without a limit, by the thread that waits; and by the future that a coroutine awaits.
+# The attempts whose coroutine has not started, with a function that returns the event loop for it.
+starting: dict[Attempt, Callable[[], asyncio.AbstractEventLoop | None]] = {}
+# The tickets of waits without a timeout, by waiting thread, and by the future that a coroutine awaits.
 waiting_threads: dict[int, int] = {}
 awaited_futures: dict[asyncio.Future[Any], int] = {}
-# Those of them that belong to no attempt, and are not on the main thread.
-suspects: set[int] = set()
+# The tickets of waits that belong to no attempt and are not on the main thread: a task may have caused them.
+unattributed: set[int] = set()
 
 
 def call(attempt: Attempt, *arguments: Any) -> Any:
-    """Calls an attempt's function, in a context that knows the attempt."""
+    """Call an attempt's function, with the attempt set in the current `contextvars` context."""
     _attempt.set(attempt)
-    beginning.pop(attempt, None)
+    starting.pop(attempt, None)
     if attempt.is_async:
         task = asyncio.current_task()
         if task is not None:
@@ -48,21 +48,21 @@ def _forget_task(task: asyncio.Future[Any]) -> None:
 
 
 def attempt() -> Attempt | None:
-    """Returns the attempt that the caller belongs to."""
+    """Return the attempt that the caller belongs to; ``None`` outside of attempts."""
     return _attempt.get()
 
 
 def is_main_thread() -> bool:
-    """Returns whether this is the program's main thread."""
+    """Return whether this is the program's main thread."""
     return threading.get_ident() == threading.main_thread().ident
 
 
 @contextlib.contextmanager
-def waits(ticket: int, future: asyncio.Future[Any] | None = None) -> Iterator[None]:
-    """Notes that this thread is in such a wait; or, with a future, that a coroutine awaits that."""
+def waiting(ticket: int, future: asyncio.Future[Any] | None = None) -> Iterator[None]:
+    """Record that this thread waits for an execution; or, with a future, that a coroutine awaits the future."""
     thread = threading.get_ident()
     if _attempt.get() is None and not is_main_thread():
-        suspects.add(ticket)
+        unattributed.add(ticket)
     if future is None:
         waiting_threads[thread] = ticket
     else:
@@ -70,7 +70,7 @@ def waits(ticket: int, future: asyncio.Future[Any] | None = None) -> Iterator[No
     try:
         yield
     finally:
-        suspects.discard(ticket)
+        unattributed.discard(ticket)
         if future is None:
             waiting_threads.pop(thread, None)
         else:

@@ -1,7 +1,7 @@
-"""Which workflow a definition belongs to: that of the innermost ``with WorkflowBuilder(...)`` block around it.
+"""The scope of task definitions: the innermost enclosing ``with WorkflowBuilder(...)`` block, or the module level.
 
-The blocks are kept in a context variable, so each coroutine, and each thread, has its own. An import ends a block's
-scope: what a module defines while it is imported inside a block is the module's own.
+The open blocks are stored in a context variable, so each coroutine and each thread has its own. A block does not extend
+into imports: a module that is imported inside a block defines its tasks at module level.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Scope:
-    """Where tasks are defined: in a workflow's builder, or at module level (``workflow`` is ``None``)."""
+    """The scope in which tasks are defined: a workflow's builder, or the module level (``workflow`` is ``None``)."""
 
     __slots__ = ("workflow",)
 
@@ -32,7 +32,7 @@ MODULE_LEVEL = Scope(None)
 
 
 class Collector(Protocol):
-    """Collects the tasks that are decorated inside a ``with`` block."""
+    """A builder, which collects the tasks decorated inside its ``with`` block."""
 
     @property
     def name(self) -> str: ...
@@ -46,16 +46,16 @@ class Collector(Protocol):
 
 
 class Block:
-    """One run of a ``with`` block."""
+    """One execution of a ``with`` block."""
 
     __slots__ = ("collector", "is_open", "modules", "overlaps")
 
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
         self.is_open = True
-        # How many modules were being imported around it.
-        self.modules = _modules_in_progress()
-        # The workflow whose block was open when this one began, and was closed before it.
+        # The number of enclosing module bodies.
+        self.modules = _count_module_frames()
+        # The workflow of a block that overlaps this one without being nested.
         self.overlaps: str | None = None
 
 
@@ -63,15 +63,17 @@ _blocks: ContextVar[tuple[Block, ...]] = ContextVar("cloaca_blocks", default=())
 
 
 def open_block(collector: Collector) -> Block:
-    """Opens a block: from now on, tasks that are decorated in this context belong to the collector."""
+    """Open a block: tasks decorated in this context now belong to the collector."""
     block = Block(collector)
     _blocks.set((*(other for other in _blocks.get() if other.is_open), block))
     return block
 
 
 def close_block(block: Block) -> str | None:
-    """Closes a block. Returns the name of the workflow whose block it overlaps without being around or inside it: two
-    generators on one thread can do that, and what they define may be in the wrong workflow."""
+    """Close a block. Return the workflow of a block that it overlaps without being nested; usually ``None``.
+
+    Two generators on one thread can cause this, and their tasks may be in the wrong workflow.
+    """
     block.is_open = False
     blocks = _blocks.get()
     inside = blocks[blocks.index(block) + 1 :] if block in blocks else ()
@@ -84,15 +86,15 @@ def close_block(block: Block) -> str | None:
 
 
 def innermost() -> Collector | None:
-    """Returns the collector of the innermost block around the caller, ``None`` at module level."""
+    """Return the collector of the innermost enclosing block; ``None`` at module level."""
     block = next((block for block in reversed(_blocks.get()) if block.is_open), None)
-    if block is None or _modules_in_progress() > block.modules:
+    if block is None or _count_module_frames() > block.modules:
         return None
     return block.collector
 
 
-def _modules_in_progress() -> int:
-    """How many module bodies are on the stack: those of the program and of what it imports just now."""
+def _count_module_frames() -> int:
+    """Return the number of module bodies on the stack: the program's, and those of imports in progress."""
     count = 0
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -103,15 +105,15 @@ def _modules_in_progress() -> int:
 
 
 def _is_module(namespace: dict[str, Any]) -> bool:
-    """Whether a namespace is that of a module, and not one that somebody gave to ``exec``."""
+    """Return whether a namespace belongs to a module, and not to an ``exec`` call."""
     if namespace.get("__spec__") is not None:
         return True
     module = sys.modules.get(namespace.get("__name__", ""))
     return module is not None and getattr(module, "__dict__", None) is namespace
 
 
-def place_of(function: object) -> str:
-    """Returns where a function is defined, as ``file:line``; the place of the caller if it does not tell."""
+def location_of(function: object) -> str:
+    """Return where a function is defined, as ``file:line``; the location of the caller if it has no code object."""
     code = getattr(function, "__code__", None)
     if isinstance(code, CodeType):
         return f"{code.co_filename}:{code.co_firstlineno}"
@@ -119,4 +121,4 @@ def place_of(function: object) -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__package__") == here:
         frame = frame.f_back
-    return "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return "an unknown location" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

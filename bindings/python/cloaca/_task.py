@@ -1,4 +1,4 @@
-"""The decorator ``@cloaca.task``, and the registry of what it decorated."""
+"""The decorator ``@cloaca.task`` and the registry of decorated tasks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from . import _code, _isolation
 from ._cloaca import BackoffStrategy, Context, RetryCondition, RetryPolicy, TaskSpec, nearest
-from ._functions import shape
+from ._functions import signature
 from ._references import Reference, remember, resolve, shown
-from ._scope import MODULE_LEVEL, Scope, innermost, place_of
+from ._scope import MODULE_LEVEL, Scope, innermost, location_of
 from .conditions import Condition, ConditionTree, TaskReference
 from .literals import RetryWhen
 from .namespace import TaskNamespace
@@ -23,18 +23,18 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 RetryOn: TypeAlias = RetryWhen | type[BaseException] | tuple[type[BaseException], ...]
 
 _HANDLE_NAMES = ("handle", "task_handle")
-# Of timeouts, in seconds.
-_LONGEST = 10**9
+# The upper bound of timeouts, in seconds.
+_MAX_TIMEOUT = 10**9
 
 
 class _RunnersTimeout(float):
-    """The default of ``timeout_seconds``: that of the runner. ``None`` means that there is no timeout."""
+    """The default of ``timeout_seconds``: the runner's timeout applies. (``None`` means no timeout.)"""
 
     def __repr__(self) -> str:
         return "<the runner's task_timeout_seconds>"
 
 
-# Compared by identity. It is a float, so that its type is that of the parameter.
+# Compared by identity. A float, to match the type of the parameter.
 RUNNERS_TIMEOUT = _RunnersTimeout()
 _BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
     "fixed": BackoffStrategy.fixed,
@@ -49,22 +49,22 @@ _CONDITIONS: dict[str, Callable[[], RetryCondition]] = {
 
 
 class Definition(NamedTuple):
-    """A task as it was decorated."""
+    """The definition of a decorated task."""
 
     spec: TaskSpec
     scope: Scope
-    """Where it is defined."""
+    """The scope that it is defined in."""
     references: tuple[Reference, ...]
     """The tasks that it depends on."""
-    place: str
+    location: str
     """``file:line`` of its function."""
 
 
 class _Registry:
-    """The tasks that were decorated at module level, by id."""
+    """The tasks decorated at module level, by id."""
 
     def __init__(self) -> None:
-        # Re-entrant: a finalizer or a signal handler may look for a task inside.
+        # Re-entrant: a finalizer or a signal handler may look up a task while the lock is held.
         self._lock = threading.RLock()
         self._tasks: dict[str, Definition] = {}
 
@@ -92,14 +92,14 @@ class _Registry:
 registry = _Registry()
 
 
-def workflow_around() -> str | None:
-    """The workflow whose ``with`` block is around the caller."""
+def enclosing_workflow() -> str | None:
+    """Return the name of the workflow whose ``with`` block the caller is in."""
     collector = innermost()
     return collector.name if collector is not None else None
 
 
-def declare_around(part: Part) -> bool:
-    """Declares inputs of the workflow whose ``with`` block is around the caller; false outside of one."""
+def declare_in_enclosing(part: Part) -> bool:
+    """Declare inputs of the workflow whose ``with`` block the caller is in. Return false outside of one."""
     collector = innermost()
     if collector is None:
         return False
@@ -156,53 +156,55 @@ def task(
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
 ) -> Function | Callable[[Function], Function]:
-    """Makes a function a task. The function comes back unchanged, so that a unit test can call it.
+    """Define a task from a function. The function is returned unchanged, so unit tests can call it directly.
 
-    At module level the task goes into the registry of the process, where decorating the same id again replaces the
-    earlier task. Inside ``with WorkflowBuilder(...)`` it belongs to that workflow, and an id can be given once. What a
-    module defines while it is imported inside the block is at module level.
+    At module level the task is added to the registry of the process; decorating another function under the same id
+    replaces it. Inside ``with WorkflowBuilder(...)`` the task belongs to that workflow, and its id must be unique. A
+    module that is imported inside the block defines its tasks at module level.
 
-    The function takes the context, or nothing; a second parameter called ``handle`` or ``task_handle`` gets a
-    [`TaskHandle`][cloaca.TaskHandle]. An ``async def`` function runs on the runner's event loop; what it has started
-    there is cancelled when its attempt ends. Each attempt has a fresh context of ``contextvars``. What it returns: the
-    context or ``None`` (what it wrote to the context counts), another [`Context`][cloaca.Context] (its difference
-    counts), or a ``dict`` (its keys are set).
+    The function takes the context, or nothing; a second parameter called ``handle`` or ``task_handle`` receives a
+    [`TaskHandle`][cloaca.TaskHandle]. An ``async def`` function runs on the runner's event loop; everything that it
+    started there is cancelled when its attempt ends. Each attempt runs in a fresh ``contextvars`` context.
+
+    The function returns ``None`` or its context (its changes to the context are stored), another
+    [`Context`][cloaca.Context] (the differences are stored), or a ``dict`` (its keys are set).
 
     Args:
-        id: The task's id; the function's name by default.
-        dependencies: A list of ids, full ids or decorated functions, in the order that matters where their writes meet.
-            A function that was decorated under several ids names none of them: write the id.
-        retry: A whole policy; not together with any ``retry_*``.
-        retry_attempts: How many runs there are at most; 0 and 1 are one run. 3 by default.
-        retry_backoff: ``"fixed"``, ``"linear"`` or ``"exponential"`` (the default, doubling).
-        retry_delay_ms: The wait after the first failure, in milliseconds. 1,000 by default.
-        retry_max_delay_ms: The longest wait, in milliseconds. 60,000 by default, or ``retry_delay_ms`` if that is
+        id: The task's id; by default the function's name.
+        dependencies: A list of ids, full ids or decorated functions. The order matters where several of them wrote the
+            same key. For a function that was decorated under several ids, pass the id.
+        retry: A complete retry policy; excludes the ``retry_*`` arguments.
+        retry_attempts: The maximum number of attempts; 0 and 1 both mean a single one. 3 by default.
+        retry_backoff: ``"fixed"``, ``"linear"`` or ``"exponential"`` (the default; doubles the delay).
+        retry_delay_ms: The delay after the first failure, in milliseconds. 1,000 by default.
+        retry_max_delay_ms: The maximum delay, in milliseconds. 60,000 by default, or ``retry_delay_ms`` if that is
             longer.
-        retry_condition: ``"never"``, ``"transient"`` or ``"all"`` (the default), an exception class or a tuple of them.
-            What a [`PermanentError`][cloaca.errors.PermanentError] says is never tried again.
-        retry_jitter: Whether each wait is varied by up to a quarter. True by default.
+        retry_condition: Which errors to retry: ``"never"``, ``"transient"``, ``"all"`` (the default), an exception
+            class or a tuple of them. A [`PermanentError`][cloaca.errors.PermanentError] is never retried.
+        retry_jitter: Whether to vary each delay randomly by up to 25 %. True by default.
         trigger_rules: A condition tree: see [`cloaca.conditions`][cloaca.conditions].
         trigger_rule: ``"none_failed"`` (the default), ``"all_success"``, ``"all_done"``, ``"all_failed"``,
             ``"one_success"``, ``"one_failed"`` or ``"always"``.
-        timeout_seconds: How long an attempt may take; ``None``: without a limit. The runner's ``task_timeout_seconds``
-            by default, which is 300. A wait in ``handle.defer_until`` does not count. An attempt on a thread cannot be
-            stopped: it is failed, what it returns later is ignored, and until it does it runs beside the next attempt.
-            [`handle.is_over`][cloaca.TaskHandle.is_over] tells it to stop.
-        isolation: ``"thread"`` (the default), or ``"process"``: attempts run in worker processes, which are started
-            anew (spawned), used again, and import the function from its module. So CPU-bound tasks use all cores, a
-            crash is a failed attempt ([`WorkerDiedError`][cloaca.errors.WorkerDiedError]), and an attempt that times
-            out or is cancelled is killed, with what it has started. The context goes there and back as JSON. An
-            ``async def`` function gets an event loop of its own.
-        on_success: Called with the task's id and the context after it, when it has completed.
-        on_failure: Called with the task's id, the error as text and what it saw, when it has finally failed.
+        timeout_seconds: The time limit of an attempt, in seconds; ``None`` is no limit. By default the runner's
+            ``task_timeout_seconds``, which is 300. Time in ``handle.defer_until`` does not count. An attempt on a
+            thread cannot be stopped: it counts as failed, its result is ignored, and it keeps running beside the next
+            attempt until it returns. Check [`handle.is_over`][cloaca.TaskHandle.is_over] to return early.
+        isolation: ``"thread"`` (the default) or ``"process"``: attempts run in worker processes, which are spawned,
+            reused, and import the function from its module. CPU-bound tasks can then use all cores, a crash fails only
+            the attempt ([`WorkerDiedError`][cloaca.errors.WorkerDiedError]), and an attempt that times out or is
+            cancelled is killed together with its child processes. The context is passed as JSON. An ``async def``
+            function gets an event loop of its own.
+        on_success: Called with the task's id and the context after the task, once the task has completed.
+        on_failure: Called with the task's id, the error as text and the context that the attempt saw, once the task
+            has finally failed.
         on_retry: Called with the task's id, the error as text, the context that the attempt saw, and the number of the
-            attempt, when an attempt has failed and another will follow.
+            attempt, when an attempt has failed and will be retried.
 
-    Callbacks run after the outcome is durable and before ``execute`` returns, those of one execution one after another.
-    A process that dies in between takes its callbacks with it. What a callback raises is logged, and changes nothing.
+    Callbacks run once the outcome is durable and before ``execute`` returns, one at a time within an execution. They
+    are lost if the process dies in between. An exception in a callback is logged and otherwise ignored.
 
     Raises:
-        ValueError: An argument has a value that it cannot have, or two exclude each other.
+        ValueError: An argument is not valid, or two arguments exclude each other.
         TypeError: The function has parameters that a task cannot have, or an argument has the wrong type.
 
     Example:
@@ -212,7 +214,7 @@ def task(
         ...     context["rows"] = len(context["data"])
     """
     if function is not None and not callable(function):
-        raise TypeError("@cloaca.task takes keyword arguments only: @cloaca.task(id=...)")
+        raise TypeError("@cloaca.task takes only keyword arguments, such as @cloaca.task(id=...)")
     policy = _policy(
         retry,
         retry_attempts=retry_attempts,
@@ -234,8 +236,8 @@ def task(
     def decorate(function: Function) -> Function:
         task_id = id if id is not None else getattr(function, "__name__", None)
         if task_id is None:
-            raise ValueError(f"{function!r} has no name; give the task an id: @cloaca.task(id=...)")
-        is_async, parameters = _shape(function, task_id)
+            raise ValueError(f"{function!r} has no name; pass an id: @cloaca.task(id=...)")
+        is_async, parameters = _signature(function, task_id)
         if in_process:
             _isolation.check_name(function, task_id)
         spec = TaskSpec(
@@ -257,7 +259,7 @@ def task(
         )
         collector = innermost()
         scope = collector._scope if collector is not None else MODULE_LEVEL
-        definition = Definition(spec, scope, references, place_of(function))
+        definition = Definition(spec, scope, references, location_of(function))
         if collector is not None:
             collector._collect(definition)
         else:
@@ -277,23 +279,23 @@ def _check_callbacks(**callbacks: Any) -> None:
         if not callable(callback):
             raise TypeError(f"{name} must be a function, not {callback!r}")
         if inspect.iscoroutinefunction(callback):
-            raise TypeError(f"{name} must be a plain function: nobody would await {shown(callback)}")
+            raise TypeError(f"{name} must be a plain function, but {shown(callback)} is a coroutine function")
 
 
-def _is_one(dependencies: object) -> bool:
-    """Whether it is one dependency, where a list of them should be."""
+def _is_single(dependencies: object) -> bool:
+    """Return whether the argument is a single dependency instead of a list."""
     return isinstance(dependencies, (str, bytes, TaskNamespace)) or callable(dependencies)
 
 
 def _dependencies(dependencies: Sequence[TaskReference] | None) -> tuple[Reference, ...]:
     if dependencies is None:
         return ()
-    if _is_one(dependencies):
+    if _is_single(dependencies):
         raise TypeError(f"dependencies must be a list of ids or functions: dependencies=[{shown(dependencies)}]")
     if isinstance(dependencies, Set) and not isinstance(dependencies, KeysView):
         raise TypeError(
-            f"dependencies must be a list, not a {type(dependencies).__name__}, which has no order: where tasks wrote "
-            f"the same key, the later dependency counts"
+            f"dependencies must be a list, not a {type(dependencies).__name__}: the order decides which value is kept "
+            f"where several of them wrote the same key"
         )
     if not isinstance(dependencies, Sequence):
         kind = type(dependencies).__name__
@@ -302,7 +304,7 @@ def _dependencies(dependencies: Sequence[TaskReference] | None) -> tuple[Referen
     seen: set[str] = set()
     for reference in references:
         if reference.task_id in seen:
-            raise ValueError(f"dependencies name task '{reference.task_id}' twice")
+            raise ValueError(f"dependencies contain task '{reference.task_id}' twice")
         seen.add(reference.task_id)
     return references
 
@@ -311,7 +313,7 @@ def _policy(retry: RetryPolicy | None, **given: Any) -> RetryPolicy:
     named = [name for name, value in given.items() if value is not None]
     if retry is not None:
         if named:
-            raise ValueError(f"give retry= or {', '.join(named)}, not both")
+            raise ValueError(f"pass retry= or {', '.join(named)}, not both")
         if not isinstance(retry, RetryPolicy):
             raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}; use RetryPolicy.builder()")
         return retry
@@ -324,7 +326,7 @@ def _policy(retry: RetryPolicy | None, **given: Any) -> RetryPolicy:
     if given["retry_max_delay_ms"] is not None:
         builder = builder.max_delay(_count("retry_max_delay_ms", given["retry_max_delay_ms"]) / 1000)
     if given["retry_backoff"] is not None:
-        builder = builder.backoff_strategy(_word("retry_backoff", given["retry_backoff"], _BACKOFFS)())
+        builder = builder.backoff_strategy(_choice("retry_backoff", given["retry_backoff"], _BACKOFFS)())
     if given["retry_condition"] is not None:
         builder = builder.retry_condition(_retry_on(given["retry_condition"]))
     if jitter is not None:
@@ -342,18 +344,18 @@ def _count(name: str, value: object) -> int:
     return value
 
 
-Chosen = TypeVar("Chosen")
+Choice = TypeVar("Choice")
 
 
-def _word(name: str, word: object, words: dict[str, Chosen]) -> Chosen:
-    listed = ", ".join(f'"{known}"' for known in words)
-    if not isinstance(word, str):
-        raise TypeError(f"{name} must be one of {listed}, not {word!r}")
-    if word not in words:
-        near = nearest(word, list(words))
+def _choice(name: str, value: object, choices: dict[str, Choice]) -> Choice:
+    listed = ", ".join(f'"{known}"' for known in choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {listed}, not {value!r}")
+    if value not in choices:
+        near = nearest(value, list(choices))
         hint = f'; did you mean "{near}"?' if near else ""
-        raise ValueError(f'{name} must be one of {listed}, not "{word}"{hint}')
-    return words[word]
+        raise ValueError(f'{name} must be one of {listed}, not "{value}"{hint}')
+    return choices[value]
 
 
 def _retry_on(condition: object) -> RetryCondition:
@@ -367,12 +369,12 @@ def _retry_on(condition: object) -> RetryCondition:
             f'retry_condition must be "never", "transient" or "all", an exception class or a tuple of them, '
             f"not {condition!r}"
         )
-    return _word("retry_condition", condition, _CONDITIONS)()
+    return _choice("retry_condition", condition, _CONDITIONS)()
 
 
 def _rule(name: str | None, tree: ConditionTree | None) -> Any:
     if name is not None and tree is not None:
-        raise ValueError("give trigger_rule= or trigger_rules=, not both")
+        raise ValueError("pass trigger_rule= or trigger_rules=, not both")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"trigger_rule must be the name of a rule, not {name!r}; trigger_rules takes a condition tree")
     if tree is None:
@@ -385,23 +387,23 @@ def _timeout(seconds: float | None) -> int | None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"timeout_seconds must be a number, not {seconds!r}")
-    if not 0 < seconds < _LONGEST:
-        bound = "greater than 0" if not seconds > 0 else f"less than {_LONGEST} (about 31 years)"
-        raise ValueError(f"timeout_seconds must be {bound}, not {seconds!r}; None is no timeout")
+    if not 0 < seconds < _MAX_TIMEOUT:
+        bound = "greater than 0" if not seconds > 0 else f"less than {_MAX_TIMEOUT} (about 31 years)"
+        raise ValueError(f"timeout_seconds must be {bound}, not {seconds!r}; None means no timeout")
     return max(1, round(seconds * 1000))
 
 
 def _is_in_class(function: Callable[..., Any]) -> bool:
-    """Whether a plain function stands in the body of a class."""
-    around = getattr(function, "__qualname__", "").rpartition(".")[0]
-    return bool(around) and not around.endswith("<locals>") and getattr(function, "__self__", None) is None
+    """Return whether a plain function is defined in the body of a class."""
+    parent = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(parent) and not parent.endswith("<locals>") and getattr(function, "__self__", None) is None
 
 
-def _shape(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
-    """Whether it is a coroutine function, and how many of (context, handle) it takes."""
+def _signature(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
+    """Return whether it is a coroutine function, and how many of (context, handle) it takes."""
     import inspect
 
-    is_async, parameters = shape(function, "task", task_id)
+    is_async, parameters = signature(function, "task", task_id)
     if parameters is None:
         return is_async, 1
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -425,12 +427,12 @@ def _shape(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     if surplus and any(parameter.kind in variadic for parameter in parameters):
         raise TypeError(
-            f"task '{task_id}' has parameters that a task cannot have: {', '.join(surplus)}. If a decorator wraps the "
-            f"function, use functools.wraps in it, so that the wrapper shows the parameters of the function"
+            f"task '{task_id}' has parameters that a task cannot have: {', '.join(surplus)}. If another decorator "
+            f"wraps the function, use functools.wraps in it to keep the function's signature"
         )
     if surplus:
         raise TypeError(
-            f"task '{task_id}' has parameters that a task cannot have: {', '.join(surplus)}. A task takes the context, "
-            f"or nothing, and a second parameter called 'handle' or 'task_handle' if it needs one"
+            f"task '{task_id}' has parameters that a task cannot have: {', '.join(surplus)}. A task takes nothing, the "
+            f"context, or the context and a second parameter called 'handle' or 'task_handle'"
         )
     return is_async, len(taken)

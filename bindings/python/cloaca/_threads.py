@@ -1,10 +1,10 @@
-"""The threads that run Python's tasks.
+"""The thread pool that runs Python tasks.
 
-They are Python's own threads, not the engine's: nothing native is below a running task, so the interpreter can end at
-any time. And they are daemons: a task that hangs does not hold up the end of the program.
+The threads are created by Python, not by the engine: no native frame is below a running task, so the interpreter can
+exit at any time. They are daemon threads: a task that hangs does not delay the exit of the program.
 
-Each call of the program's code (an attempt, a poll, a callback) has a fresh context of `contextvars`: what one sets,
-the next one on the same thread does not see.
+Each call of the program's code (an attempt, a poll, a callback) gets a fresh `contextvars` context, so that it does not
+see variables set by earlier calls on the same thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import _failure, _interpreter, _logging, _running
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
-from ._trigger import fires_with, triggers
+from ._trigger import fire_context, triggers
 from .inputs import check_scheduled
 from .workflow import workflows
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 _number = itertools.count(1)
 
-# How many of the last errors are kept as objects, for ``raise_for_status``.
+# How many recent exceptions are kept as objects, for ``raise_for_status``.
 _KEPT_ERRORS = 100
-# How many idle threads are kept; further ones end.
+# The maximum number of idle threads; further ones exit.
 _IDLE_THREADS = 16
 
 
 class Errors:
-    """What tasks of this process raised last, by execution and task."""
+    """The most recent exceptions of this process's tasks, by execution and task."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -47,7 +47,7 @@ class Errors:
         self._tracebacks: deque[TracebackType] = deque(maxlen=_KEPT_ERRORS)
 
     def settle(self, error: BaseException) -> _failure.Described:
-        """Describes what an attempt raised, and frees what the attempt's frames hold."""
+        """Describe an attempt's exception for the log, and free the local variables of its frames."""
         with self._lock:
             earlier = list(self._tracebacks)
         traceback = _failure.strip(error, earlier)
@@ -59,7 +59,7 @@ class Errors:
         return described
 
     def keep(self, attempt: Attempt, error: BaseException) -> None:
-        """Keeps what an attempt raised."""
+        """Keep an attempt's exception."""
         key = attempt.execution_id, attempt.task_id
         with self._lock:
             self._errors[key] = (attempt.attempt, error)
@@ -68,20 +68,20 @@ class Errors:
                 self._errors.popitem(last=False)
 
     def forget_before(self, attempt: Attempt) -> None:
-        """Lets go what the attempt before this one raised: it may hold what this one needs."""
+        """Drop the exception of the previous attempt: it may hold resources that this attempt needs."""
         if attempt.attempt > 1:
             with self._lock:
                 self._errors.pop((attempt.execution_id, attempt.task_id), None)
 
     def find(self, execution_id: str, task_id: str, attempt: int) -> BaseException | None:
-        """What this attempt raised, if it is known here and was not an earlier attempt's."""
+        """Return the exception of this attempt; ``None`` if it is unknown or belongs to an earlier attempt."""
         with self._lock:
             known, error = self._errors.get((execution_id, task_id), (0, None))
         return error if known == attempt else None
 
 
 class Threads:
-    """A thread pool: there is always an idle thread, up to what the engine hands out at once. Coroutines take none."""
+    """A thread pool that always has an idle thread for the engine's next work item. Coroutines occupy no thread."""
 
     def __init__(self, inbox: Inbox) -> None:
         self.errors = Errors()
@@ -92,17 +92,17 @@ class Threads:
         self._loop: Loop | None = None
         self._processes: Processes | None = None
         self._closed = False
-        # Without a first one nothing would ever run.
-        self._start_one()
+        # The first thread. Each thread starts the next one before it blocks.
+        self._start_thread()
 
-    def _have_one_waiting(self) -> None:
-        """Starts a thread, unless one waits or is about to."""
+    def _ensure_idle_thread(self) -> None:
+        """Start a thread unless one is idle or starting."""
         if self._inbox.waiting + self._starting == 0:
-            # If no more threads can be started, the work waits for one of those that run.
+            # If no thread can be started, the work waits for one of the running threads.
             with contextlib.suppress(Exception):
-                self._start_one()
+                self._start_thread()
 
-    def _start_one(self) -> None:
+    def _start_thread(self) -> None:
         with self._lock:
             if self._inbox.waiting + self._starting > 0:
                 return
@@ -125,10 +125,10 @@ class Threads:
                     return
                 self._do(work)
             except BaseException as error:
-                # Not even an exception that the program injects into one of our threads ends it.
-                _logging.failure("a thread of the runner was interrupted; it goes on", error)
+                # The program can inject exceptions into any thread; they must not end this one.
+                _logging.failure("an exception interrupted a thread of the runner; the thread continues", error)
             finally:
-                # Otherwise the last context would live until the next attempt.
+                # A reference would keep the last context alive until the next attempt.
                 work = None
             if self._inbox.waiting >= _IDLE_THREADS:
                 return
@@ -136,27 +136,27 @@ class Threads:
     def _do(self, work: Attempt | Poll | Notices | Callable[[], object]) -> None:
         if isinstance(work, Attempt):
             self.errors.forget_before(work)
-            if self._refuses(work):
+            if self._has_invalid_input(work):
                 pass
             elif work.in_process:
-                self._have_one_waiting()
+                self._ensure_idle_thread()
                 self._run_in_process(work)
             elif work.is_async:
                 self._start_coroutine(work)
             else:
-                self._have_one_waiting()
+                self._ensure_idle_thread()
                 self._run(work)
         elif isinstance(work, Poll):
             self._poll(work)
         elif isinstance(work, Notices):
-            self._have_one_waiting()
-            _tell_callbacks(work)
+            self._ensure_idle_thread()
+            _run_callbacks(work)
         else:
-            # Our own code, which never blocks.
+            # The package's own code, which never blocks.
             _call(work)
 
-    def _refuses(self, attempt: Attempt) -> bool:
-        """Fails an attempt whose execution a schedule started with an input that the workflow does not take."""
+    def _has_invalid_input(self, attempt: Attempt) -> bool:
+        """Fail an attempt if a schedule started its execution with an input that the workflow does not accept."""
         workflow = workflows.find(attempt.workflow)
         if workflow is None or not workflow._inputs or attempt.task_id not in workflow.get_roots():
             return False
@@ -173,7 +173,7 @@ class Threads:
             self._check_process(None)
             attempt.complete(returned)
         except BaseException as error:
-            # SystemExit and KeyboardInterrupt too: a task ends its attempt, never a thread or the program.
+            # SystemExit and KeyboardInterrupt too end only the attempt, not the thread or the program.
             self._fail(attempt, error)
 
     def _run_in_process(self, attempt: Attempt) -> None:
@@ -190,11 +190,11 @@ class Threads:
             self._fail(attempt, error)
 
     def _check_process(self, error: BaseException | None) -> None:
-        """Ends a fork that comes out of the program's code: what it did is its parent's to tell."""
+        """Exit if this is a fork that returned from the program's code: only the parent reports the outcome."""
         if os.getpid() != self._process:
             from . import _forks
 
-            _forks.leave(error)
+            _forks.exit_fork(error)
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
         self._check_process(error)
@@ -204,17 +204,17 @@ class Threads:
 
     def _start_coroutine(self, attempt: Attempt) -> None:
         def fail(error: BaseException) -> None:
-            _running.beginning.pop(attempt, None)
+            _running.starting.pop(attempt, None)
             self._fail(attempt, error)
 
         def complete(returned: object) -> None:
             self._check_process(None)
             attempt.complete(returned)
 
-        name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
+        name = f"attempt {attempt.attempt} of task '{attempt.task_id}' in execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
-            _running.beginning[attempt] = loop.current
+            _running.starting[attempt] = loop.current
             cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), complete, fail)
             attempt.on_cancel(cancel)
         except BaseException as error:
@@ -233,14 +233,14 @@ class Threads:
             if poll.is_async:
                 self._event_loop().start(f"trigger '{poll.name}'", poll.function, end, fail)
             else:
-                self._have_one_waiting()
+                self._ensure_idle_thread()
                 end(Context().run(poll.function))
         except BaseException as error:
-            # SystemExit and KeyboardInterrupt too: a trigger ends its poll, never a thread or the program.
+            # SystemExit and KeyboardInterrupt too end only the poll, not the thread or the program.
             fail(error)
 
     def _event_loop(self) -> Loop:
-        """The runner's event loop, from the first coroutine on."""
+        """Return the runner's event loop, creating it for the first coroutine."""
         from ._loop import Loop
 
         with self._lock:
@@ -252,7 +252,7 @@ class Threads:
             return self._loop
 
     def close(self) -> None:
-        """Lets the threads go: those that wait, now; those that run a task, when it ends."""
+        """Let the threads exit: idle ones now, the others when their task ends."""
         self._inbox.close()
         with self._lock:
             self._closed = True
@@ -264,7 +264,7 @@ class Threads:
 
 
 def _end_poll(poll: Poll, returned: object) -> None:
-    context = fires_with(poll.name, returned, none_fires=poll.by_cron)
+    context = fire_context(poll.name, returned, none_fires=poll.by_cron)
     if context is None:
         poll.skip()
         return
@@ -273,13 +273,13 @@ def _end_poll(poll: Poll, returned: object) -> None:
     poll.fire(context if workflow is None else workflow._inputs.complete(workflow.name, context))
 
 
-def _tell_callbacks(notices: Notices) -> None:
+def _run_callbacks(notices: Notices) -> None:
     while (call := notices.take()) is not None:
         try:
             Context().run(call.run)
         except BaseException as error:
-            # SystemExit too: a callback ends no thread.
-            _logging.failure("a callback of a task raised; that changes nothing", error)
+            # SystemExit too must not end the thread.
+            _logging.failure("a callback of a task raised an exception; the execution is not affected", error)
             _failure.release(error)
         finally:
             call.done()
@@ -289,7 +289,7 @@ def _call(call: Callable[[], object]) -> None:
     try:
         call()
     except Exception as error:
-        _logging.failure("a callback failed", error)
+        _logging.failure("an internal callback failed", error)
 
 
 def _arguments(attempt: Attempt) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Times as the log has them, in microseconds since 1970, and as RFC 3339 texts in UTC."""
+"""Conversion of times between the log's microseconds since 1970 and RFC 3339 strings in UTC."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def rfc3339(micros: int) -> str:
-    """Returns a time as text."""
+    """Return a time as an RFC 3339 string."""
     return (_EPOCH + micros * _MICROSECOND).isoformat(timespec="microseconds")
 
 
 def optional_rfc3339(micros: int | None) -> str | None:
-    """Returns a time as text, ``None`` for none."""
+    """Return a time as an RFC 3339 string; ``None`` for ``None``."""
     return None if micros is None else rfc3339(micros)
 
 
 def micros(time: datetime) -> int:
-    """Returns the microseconds of a time that has a time zone."""
+    """Return the microseconds since 1970 of a time that has a time zone."""
     return (time - _EPOCH) // _MICROSECOND

@@ -1,4 +1,4 @@
-"""The decorator ``@cloaca.trigger``, what its functions return, and the registry of what it decorated."""
+"""The decorator ``@cloaca.trigger``, the results that triggers return, and the registry of decorated triggers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Protocol, TypeVar, overload
 
 from . import _task
 from ._cloaca import Context, TriggerSpec
-from ._functions import shape
+from ._functions import signature
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _DURATION = re.compile(r"(\d+)(ms|s|m|h)", re.ASCII)
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _DEFAULT_INTERVAL = "5s"
-# No interval is longer, in milliseconds: ten years.
-_LONGEST = 10 * 365 * 24 * 3_600_000
+# The longest poll interval, in milliseconds: ten years.
+_MAX_INTERVAL = 10 * 365 * 24 * 3_600_000
 
 
 class TriggerResult:
-    """What a trigger says: start the workflow, or do not.
+    """The result of a trigger's poll: start the workflow, or skip.
 
     Example:
         >>> import cloaca
@@ -37,7 +37,7 @@ class TriggerResult:
     _context: Context | None
 
     def __init__(self) -> None:
-        raise TypeError("a TriggerResult is made by TriggerResult.fire(...) or TriggerResult.skip()")
+        raise TypeError("create a TriggerResult with TriggerResult.fire(...) or TriggerResult.skip()")
 
     @classmethod
     def _of(cls, context: Context | None) -> TriggerResult:
@@ -47,7 +47,7 @@ class TriggerResult:
 
     @staticmethod
     def skip() -> TriggerResult:
-        """There is nothing to do.
+        """Return a result that does not start the workflow.
 
         Example:
             >>> cloaca.TriggerResult.skip()
@@ -57,13 +57,14 @@ class TriggerResult:
 
     @staticmethod
     def fire(context: Context | Mapping[str, Any] | None = None) -> TriggerResult:
-        """The workflow is to be started.
+        """Return a result that starts the workflow.
 
         Args:
-            context: Its input; a dict is taken as a context. It is copied: what is set later does not count.
+            context: The workflow's input: a context, or a dict of JSON values. It is copied: later changes have no
+                effect.
 
         Raises:
-            TypeError, ValueError: It is not a context, or not JSON.
+            TypeError, ValueError: The input is not a context, or not JSON.
 
         Example:
             >>> cloaca.TriggerResult.fire({"file": "a.csv"})
@@ -72,7 +73,7 @@ class TriggerResult:
         return TriggerResult._of(Context(context))
 
     def is_fire_result(self) -> bool:
-        """Whether the workflow is to be started.
+        """Return whether this result starts the workflow.
 
         Example:
             >>> cloaca.TriggerResult.fire().is_fire_result(), cloaca.TriggerResult.skip().is_fire_result()
@@ -81,7 +82,7 @@ class TriggerResult:
         return self._context is not None
 
     def is_skip_result(self) -> bool:
-        """Whether there is nothing to do.
+        """Return whether this result does not start the workflow.
 
         Example:
             >>> cloaca.TriggerResult.fire().is_skip_result(), cloaca.TriggerResult.skip().is_skip_result()
@@ -91,7 +92,7 @@ class TriggerResult:
 
     @property
     def context(self) -> Context | None:
-        """The input of the workflow (a copy); ``None`` if it is not to be started.
+        """A copy of the workflow's input; ``None`` for a skip.
 
         Example:
             >>> cloaca.TriggerResult.fire({"file": "a.csv"}).context["file"]
@@ -113,7 +114,7 @@ class TriggerResult:
 
 
 class Subscriber(Protocol):
-    """A runner that wants to hear of triggers that are decorated while it lives."""
+    """A runner, notified of triggers that are registered or unregistered while it is open."""
 
     def _trigger_registered(self, trigger: TriggerSpec) -> None: ...
 
@@ -124,7 +125,7 @@ class _Triggers:
     """The triggers of the process, by name, and the runners that poll them."""
 
     def __init__(self) -> None:
-        # Re-entrant: a subscriber that goes may be collected inside.
+        # Re-entrant: a subscriber may be garbage-collected while the lock is held.
         self._lock = threading.RLock()
         self._triggers: dict[str, TriggerSpec] = {}
         self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
@@ -137,7 +138,7 @@ class _Triggers:
             subscriber._trigger_registered(trigger)
 
     def unregister(self, name: str) -> None:
-        """Has every runner forget a trigger; for tests that clean up."""
+        """Remove a trigger, also from every open runner. Used by tests to clean up."""
         with self._lock:
             self._triggers.pop(name, None)
             subscribers = list(self._subscribers)
@@ -153,12 +154,12 @@ class _Triggers:
             return self._triggers.get(name)
 
     def restore(self, snapshot: dict[str, TriggerSpec]) -> None:
-        """Has these registered and no others. Runners are not told."""
+        """Replace all registrations by those of a snapshot, without notifying the runners."""
         with self._lock:
             self._triggers = dict(snapshot)
 
     def subscribe(self, subscriber: Subscriber) -> list[TriggerSpec]:
-        """What is registered already; everything later is told."""
+        """Return the registered triggers, and notify the subscriber of later changes."""
         with self._lock:
             self._subscribers.add(subscriber)
             return list(self._triggers.values())
@@ -198,35 +199,35 @@ def trigger(
     timezone: str | None = None,
     allow_concurrent: bool = False,
 ) -> Function | Callable[[Function], Function]:
-    """Makes a function a trigger: every runner of this process polls it, and starts a workflow when it says so. The
-    function comes back unchanged, so that a unit test can call it.
+    """Define a trigger: a function that every runner of this process polls, and that decides when to start a workflow.
 
-    The function takes nothing and returns a [`TriggerResult`][cloaca.TriggerResult] or a ``bool``; ``True`` fires
-    with an empty context. It runs on a thread of the runner (an ``async def`` function on its event loop), and never
-    twice at once in one runner. What it raises is logged, and polling goes on. It is polled as soon as its workflow
-    is registered.
+    The function is returned unchanged, so unit tests can call it directly. It takes no arguments and returns a
+    [`TriggerResult`][cloaca.TriggerResult] or a ``bool``; ``True`` fires with an empty context. It runs on a thread of
+    the runner (an ``async def`` function on the runner's event loop); polls of one runner never overlap. An exception
+    is logged, and polling continues. Polling starts once the workflow is registered.
 
-    Polls are not in the event log; fires are, and those that were dropped. A process that dies between a poll and its
-    fire takes the fire with it: a trigger that takes something away (a message, a file) should do so in the workflow.
+    The event log records fires, including dropped ones, but not polls. If the process dies between a poll and its fire,
+    the fire is lost: consume messages or files in the workflow, not in the trigger.
 
     Decorating another function under the same name replaces the trigger.
 
     Args:
-        workflow: The name of the workflow to start. By default that of the ``with WorkflowBuilder(...)`` block around
-            it, and outside of one the trigger's own name.
-        on: Another word for ``workflow``.
-        name: The trigger's name; the function's name by default.
-        poll_interval: How long after the beginning of a poll the next one begins: an integer and ``ms``, ``s``, ``m``
-            or ``h``; five seconds where there is no ``cron``, either. It waits for the end of the poll before.
-        cron: A cron expression instead of an interval: polled whenever it is met. Then a function that returns ``None``
-            fires, too. Times that went by while no runner was there are not made up for: see
-            [`DefaultRunner.register_cron_workflow`][cloaca.scheduling.Scheduling.register_cron_workflow] for that.
-        timezone: The IANA time zone that ``cron`` is read in; ``"UTC"`` by default.
-        allow_concurrent: Whether to start an execution while another one of this trigger runs that began with an equal
-            context. By default such a fire is dropped.
+        workflow: The name of the workflow to start. By default that of the enclosing ``with WorkflowBuilder(...)``
+            block, and outside of one the trigger's own name.
+        on: Another name for ``workflow``.
+        name: The trigger's name; by default the function's name.
+        poll_interval: The time from the start of one poll to the start of the next: an integer and ``ms``, ``s``, ``m``
+            or ``h``. Five seconds by default, unless ``cron`` is given. A poll never starts before the previous one
+            ends.
+        cron: A cron expression that determines the times of the polls, instead of an interval. A function that returns
+            ``None`` then fires too. Times missed while no runner was open are not caught up; for that, use
+            [`DefaultRunner.register_cron_workflow`][cloaca.scheduling.Scheduling.register_cron_workflow].
+        timezone: The IANA time zone of ``cron``; ``"UTC"`` by default.
+        allow_concurrent: Whether to fire while an execution that this trigger started with an equal context is still
+            running. By default such a fire is dropped.
 
     Raises:
-        ValueError: An argument has a value that it cannot have, or two exclude each other.
+        ValueError: An argument is not valid, or two arguments exclude each other.
         TypeError: The function takes parameters, or an argument has the wrong type.
 
     Example:
@@ -244,7 +245,7 @@ def trigger(
     workflow = _workflow_of(workflow, on)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"a trigger's name must be a str, not {name!r}")
-    interval_ms = _milliseconds(_DEFAULT_INTERVAL if poll_interval is None else poll_interval)
+    interval_ms = _parse_interval(_DEFAULT_INTERVAL if poll_interval is None else poll_interval)
     by_cron = _cron(cron, timezone, poll_interval)
     if not isinstance(allow_concurrent, bool):
         raise TypeError(f"allow_concurrent must be True or False, not {allow_concurrent!r}")
@@ -252,12 +253,12 @@ def trigger(
     def decorate(function: Function) -> Function:
         trigger_name = name if name is not None else getattr(function, "__name__", None)
         if trigger_name is None:
-            raise ValueError(f"{function!r} has no name; give the trigger one: @cloaca.trigger(name=...)")
-        is_async = _shape(function, trigger_name)
+            raise ValueError(f"{function!r} has no name; pass one: @cloaca.trigger(name=...)")
+        is_async = _check_signature(function, trigger_name)
         triggers.register(
             TriggerSpec(
                 trigger_name,
-                workflow or _task.workflow_around() or trigger_name,
+                workflow or _task.enclosing_workflow() or trigger_name,
                 function,
                 interval_ms=interval_ms,
                 cron=by_cron,
@@ -272,46 +273,46 @@ def trigger(
 
 def _workflow_of(workflow: object, on: object) -> str | None:
     if workflow is not None and on is not None:
-        raise ValueError("give workflow= or on=, not both: they are the same")
+        raise ValueError("pass workflow= or on=, not both: they are the same")
     named = workflow if workflow is not None else on
     if named is not None and not isinstance(named, str):
-        raise TypeError(f"a trigger starts a workflow by its name, a str, not {named!r}")
+        raise TypeError(f"the workflow of a trigger must be a name, a str, not {named!r}")
     if named == "":
         raise ValueError("the name of a trigger's workflow cannot be empty")
     return named
 
 
-def _milliseconds(text: object) -> int:
+def _parse_interval(text: object) -> int:
     if not isinstance(text, str):
-        raise TypeError(f'poll_interval must be a text like "5s", not {text!r}')
+        raise TypeError(f'poll_interval must be a str like "5s", not {text!r}')
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"Invalid poll_interval: '{text}' is not an integer and one of ms, s, m, h, as in \"500ms\"")
     millis = int(match[1]) * _UNITS[match[2]]
-    if not 0 < millis <= _LONGEST:
-        raise ValueError(f"Invalid poll_interval: '{text}' must be more than nothing and at most ten years")
+    if not 0 < millis <= _MAX_INTERVAL:
+        raise ValueError(f"Invalid poll_interval: '{text}' must be greater than 0 and at most ten years")
     return millis
 
 
 def _cron(cron: object, timezone: object, poll_interval: str | None) -> tuple[str, str] | None:
     if cron is None:
         if timezone is not None:
-            raise ValueError("timezone= belongs to cron=, which is missing")
+            raise ValueError("timezone= requires cron=")
         return None
     if not isinstance(cron, str):
-        raise TypeError(f"cron must be a text, not {cron!r}")
+        raise TypeError(f"cron must be a str, not {cron!r}")
     if poll_interval is not None:
-        raise ValueError("give poll_interval= or cron=, not both")
+        raise ValueError("pass poll_interval= or cron=, not both")
     if timezone is not None and not isinstance(timezone, str):
-        raise TypeError(f"timezone must be a text, not {timezone!r}")
+        raise TypeError(f"timezone must be a str, not {timezone!r}")
     return cron, "UTC" if timezone is None else timezone
 
 
-def _shape(function: Callable[..., Any], name: str) -> bool:
-    """Whether it is a coroutine function. It has to take nothing."""
+def _check_signature(function: Callable[..., Any], name: str) -> bool:
+    """Return whether the function is a coroutine function, after checking that it takes no arguments."""
     import inspect
 
-    is_async, parameters = shape(function, "trigger", name)
+    is_async, parameters = signature(function, "trigger", name)
     if parameters is None:
         return is_async
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -321,11 +322,11 @@ def _shape(function: Callable[..., Any], name: str) -> bool:
     return is_async
 
 
-def fires_with(name: str, returned: object, *, none_fires: bool) -> Context | None:
-    """The context that a trigger's return value fires with; ``None`` if it does not fire.
+def fire_context(name: str, returned: object, *, none_fires: bool) -> Context | None:
+    """Return the context that a trigger's return value fires with; ``None`` if it does not fire.
 
     Raises:
-        TypeError: It is nothing that a trigger can return.
+        TypeError: A trigger cannot return this type.
     """
     if isinstance(returned, TriggerResult):
         return returned._context

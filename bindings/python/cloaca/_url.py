@@ -1,4 +1,4 @@
-"""Where a log is, from the URLs that programs have."""
+"""Parsing of database URLs into the location of a log."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from . import _logging
 from .errors import ConfigurationError
 
 FORMS = (
-    'these work: "cloaca:///relative/path", "cloaca:////absolute/path", a plain path, "sqlite:///path" (opens the '
+    'supported: "cloaca:///relative/path", "cloaca:////absolute/path", a plain path, "sqlite:///path" (opens the '
     'event log in a directory of that name), ":memory:"'
 )
 
 
 class Location(NamedTuple):
-    """A log's directory, ``None`` for one in memory; and what has to be said about its URL."""
+    """The location of a log, with the facts about its URL that are worth a warning."""
 
+    #: The log's directory; ``None`` for a log in memory.
     path: str | None
     ignored_options: str
     is_sqlite: bool
-    #: What a URL with three slashes would mean if its path were absolute.
+    #: The absolute path that a URL with three slashes may have been meant to name.
     absolute: str | None = None
 
     def announce(self) -> None:
-        """Logs what a user might not expect of the URL."""
+        """Log what a user might not expect of the URL."""
         if self.ignored_options:
             _logging.warning("the options '?%s' of the database URL are ignored", self.ignored_options)
         if self.path is None:
@@ -42,10 +43,10 @@ class Location(NamedTuple):
                 self.absolute,
             )
         if self.is_sqlite:
-            _logging.info("there is no SQLite here: the embedded event log is opened in the directory %s", self.path)
+            _logging.info("SQLite is not used: the embedded event log is opened in the directory %s", self.path)
 
-    def make_room(self) -> None:
-        """Removes an empty file where the log's directory is to be: what ``tempfile.NamedTemporaryFile`` leaves.
+    def remove_empty_file(self) -> None:
+        """Remove an empty file at the log's path, such as one left by ``tempfile.NamedTemporaryFile``.
 
         Raises:
             ConfigurationError: The file cannot be removed.
@@ -54,15 +55,15 @@ class Location(NamedTuple):
             try:
                 os.unlink(self.path)
             except (FileNotFoundError, IsADirectoryError):
-                # Another process was faster; what it made there is looked at when the log is opened.
+                # Another process was faster. Opening the log checks what it created.
                 return
             except OSError as error:
                 raise ConfigurationError(
-                    f"cannot make a log in place of the empty file {self.path}: {error.strerror}; remove the file, or "
-                    f"use another path",
+                    f"cannot replace the empty file {self.path} by a log: {error.strerror}; remove the file, or use "
+                    f"another path",
                     path=self.path,
                 ) from error
-            _logging.warning("%s was an empty file: a directory with the event log replaces it", self.path)
+            _logging.warning("%s was an empty file and is replaced by a directory with the event log", self.path)
 
 
 def _is_empty_file(path: str) -> bool:
@@ -73,8 +74,7 @@ def _is_empty_file(path: str) -> bool:
 
 
 def _probably_absolute(relative: str, absolute: str) -> bool:
-    """Whether somebody who wrote three slashes is likely to have meant the absolute path, as in
-    ``f"sqlite://{path}"``."""
+    """Return whether a URL with three slashes probably means the absolute path, as in ``f"sqlite://{path}"``."""
     if relative == absolute:
         return False
     parent = os.path.dirname(absolute)
@@ -83,23 +83,23 @@ def _probably_absolute(relative: str, absolute: str) -> bool:
     if not os.path.isdir(os.path.dirname(relative)):
         return True
     if parent.count(os.sep) > 1:
-        # The same chain of directories here and at the root: an earlier run that meant the root made the one here.
+        # The same directories exist below both: an earlier run that meant the absolute path created the relative ones.
         return True
-    # A file or a log is there already, and nothing is here.
-    there = os.path.isfile(absolute) or os.path.isfile(os.path.join(absolute, "format"))
-    return there and not os.path.lexists(relative)
+    # The absolute path has a file or a log, the relative path has nothing.
+    exists = os.path.isfile(absolute) or os.path.isfile(os.path.join(absolute, "format"))
+    return exists and not os.path.lexists(relative)
 
 
 def parse(url: object) -> Location:
-    """What a database URL means.
+    """Parse a database URL.
 
     Raises:
-        ConfigurationError: It is none of the forms that work.
+        ConfigurationError: The URL has none of the supported forms.
     """
     if isinstance(url, os.PathLike):
         return Location(_path(os.fspath(url), url), "", False)
     if not isinstance(url, str):
-        raise ConfigurationError(f"a database URL is a str or a path, not {type(url).__name__} ({url!r}); {FORMS}")
+        raise ConfigurationError(f"a database URL must be a str or a path, not {type(url).__name__} ({url!r}); {FORMS}")
     scheme, separator, rest = url.partition("://")
     if not separator:
         if url.startswith("sqlite:"):
@@ -114,7 +114,7 @@ def parse(url: object) -> Location:
         raise ConfigurationError(f"{without_password(url)}: unknown scheme '{scheme}'; {FORMS}")
     rest, _, options = rest.partition("?")
     if not rest.startswith("/"):
-        # Two slashes: where a host would stand. Programs mean the path.
+        # With two slashes the path takes the place of the host. Programs mean a path.
         return Location(_memory_or_path(rest, url), options, scheme == "sqlite")
     path = _memory_or_path(rest[1:], url)
     is_relative = path is not None and not rest.startswith("//")
@@ -128,16 +128,16 @@ def _memory_or_path(path: str, url: object) -> str | None:
 def _path(path: str | bytes, url: object) -> str:
     text = os.fsdecode(path)
     if not text:
-        raise ConfigurationError(f"{url!r} names no log; {FORMS}")
+        raise ConfigurationError(f"{url!r} has no path; {FORMS}")
     if "\0" in text:
-        raise ConfigurationError(f"{url!r}: a path has no NUL character; {FORMS}")
+        raise ConfigurationError(f"{url!r}: a path cannot contain a NUL character; {FORMS}")
     if text.startswith("//"):
-        # More slashes than four mean the same path; POSIX would keep two apart from one.
+        # Extra slashes are ignored; POSIX gives two leading slashes a meaning of their own.
         text = "/" + text.lstrip("/")
     return os.path.abspath(text)
 
 
 def without_password(url: str) -> str:
     scheme, _, rest = url.partition("://")
-    place = rest.rpartition("@")[2]
-    return f"{scheme}://{place}"
+    host = rest.rpartition("@")[2]
+    return f"{scheme}://{host}"

@@ -1,4 +1,4 @@
-"""Variables of the environment that a deployment sets for its workflows."""
+"""Environment variables that a deployment sets for its workflows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ _PREFIX = "CLOACINA_VAR_"
 
 
 def var(name: str) -> str:
-    """Returns the environment variable ``CLOACINA_VAR_<name>``: a setting or a password of the machine, which does not
-    belong into a context, since the log keeps that.
+    """Return the environment variable ``CLOACINA_VAR_<name>``.
+
+    Use it for settings and secrets of the machine. They do not belong in a context, which the log stores.
 
     Raises:
-        KeyError: It is not set.
+        KeyError: The variable is not set.
 
     Example:
         >>> import os
@@ -30,7 +31,7 @@ def var(name: str) -> str:
 
 
 def var_or(name: str, default: str) -> str:
-    """Returns the environment variable ``CLOACINA_VAR_<name>``, or ``default`` where it is not set.
+    """Return the environment variable ``CLOACINA_VAR_<name>``, or ``default`` if it is not set.
 
     Example:
         >>> cloaca.var_or("REGION", "eu-central-1")
@@ -41,5 +42,5 @@ def var_or(name: str, default: str) -> str:
 
 def _key(name: str) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"a variable is named by a str, not {name!r}")
+        raise TypeError(f"the name of a variable must be a str, not {name!r}")
     return _PREFIX + name

@@ -1,7 +1,7 @@
-"""A worker process: runs attempts of the runner that started it, one after another, until that is gone.
+"""The main program of a worker process: runs attempts one after another until its runner is gone.
 
-It imports the program's modules to find the tasks' functions. It is the leader of a session and process group of its
-own: Ctrl-C in the terminal is the program's affair, and whoever kills the worker kills what its tasks have started too.
+It imports the program's modules to find the tasks' functions. It leads a session and process group of its own:
+Ctrl-C in the terminal does not reach it, and a kill of the group includes the child processes of its tasks.
 """
 
 from __future__ import annotations
@@ -27,27 +27,26 @@ from ._handle import TaskHandle
 from .errors import AttemptOverError
 
 if TYPE_CHECKING:
-    from ._processes import Key
+    from ._processes import Sender
 
-# The fields of an attempt: function, is_async, parameters, task_id, attempt, execution_id, sighting, environment,
-# preparation.
+# An attempt to run: function, is_async, parameters, task_id, attempt, execution_id, sighting, environment, preparation.
 Job = dict[str, Any]
 
 
-class _Line:
-    """The line to the runner. Only one thread reads it, so that the end of the line is seen while a task runs."""
+class _RunnerConnection:
+    """The connection to the runner. A single thread reads it, so that its end is noticed while a task is running."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._process = os.getpid()
-        # A fork of the task's must not answer for this process: its end of the line is no line.
-        self._out_of_forks = OutOfForks(connection.fileno())
-        self._key: Key | None = None
+        # Closes the connection in forks that the task creates: they must not answer for this process.
+        self._fork_guard = OutOfForks(connection.fileno())
+        self._sender: Sender | None = None
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._saying = threading.Lock()
+        self._send_lock = threading.Lock()
         self._busy = False
-        threading.Thread(target=self._read, name="cloaca-line", daemon=True).start()
+        threading.Thread(target=self._read, name="cloaca-connection", daemon=True).start()
 
     def _read(self) -> None:
         while True:
@@ -56,19 +55,19 @@ class _Line:
             except (EOFError, OSError):
                 with self._lock:
                     if self._busy:
-                        # Nobody wants the result, and whatever the task does would be done behind everybody's back.
+                        # The runner is gone: the result has no recipient, and the task must not run unsupervised.
                         os.killpg(0, signal.SIGKILL)
                 self._messages.put(None)
                 return
             self._messages.put(message)
 
     def next_job(self) -> Job | None:
-        """The next attempt; ``None`` when the runner is gone."""
+        """Return the next attempt; ``None`` when the runner is gone."""
         job: Job | None = self._messages.get()
         with self._lock:
             self._busy = job is not None
         if job is not None:
-            self._key = (self._process, job["execution_id"], job["task_id"], job["attempt"])
+            self._sender = (self._process, job["execution_id"], job["task_id"], job["attempt"])
         return job
 
     @property
@@ -76,47 +75,47 @@ class _Line:
         """Whether this is a fork of the worker process."""
         return os.getpid() != self._process
 
-    def ask(self, *message: Any) -> Any:
-        """Says something to the runner and waits for its answer."""
-        self.say(*message)
+    def request(self, *message: Any) -> Any:
+        """Send a message to the runner and return its answer."""
+        self.send(*message)
         return self._messages.get()
 
-    def say(self, *message: Any) -> None:
-        """Says something to the runner. If that is gone, the reader hears of it."""
-        text = pickle.dumps((self._key, *message))
-        # Threads of the task may ask for slots at the same time.
-        with self._saying, contextlib.suppress(OSError):
-            self._connection.send_bytes(text)
+    def send(self, *message: Any) -> None:
+        """Send a message to the runner. If the runner is gone, the reading thread notices."""
+        pickled = pickle.dumps((self._sender, *message))
+        # Several threads of the task may request slots at the same time.
+        with self._send_lock, contextlib.suppress(OSError):
+            self._connection.send_bytes(pickled)
 
     def end(self, *message: Any) -> None:
-        """Says how the attempt ended."""
+        """Send the outcome of the attempt."""
         with self._lock:
             self._busy = False
-        self.say(*message)
+        self.send(*message)
 
 
 class _Attempt:
-    """What a `TaskHandle` asks, over the line."""
+    """The attempt behind a `TaskHandle` in a worker process: forwards the handle's calls to the runner."""
 
-    def __init__(self, line: _Line, job: Job) -> None:
-        self._line = line
+    def __init__(self, connection: _RunnerConnection, job: Job) -> None:
+        self._connection = connection
         self._job = job
         self.is_async: bool = job["is_async"]
         self.is_over = False
         self.is_slot_held = True
 
     def _check_process(self) -> None:
-        if self._line.is_in_fork:
-            raise self.over("a fork of the worker process cannot ask for it")
+        if self._connection.is_in_fork:
+            raise self.over("cannot be used in a fork of the worker process")
 
     def give_slot_back(self) -> None:
         self._check_process()
         self.is_slot_held = False
-        self._line.say("give_slot_back")
+        self._connection.send("give_slot_back")
 
     def take_slot(self) -> None:
         self._check_process()
-        self.is_slot_held = bool(self._line.ask("take_slot"))
+        self.is_slot_held = bool(self._connection.request("take_slot"))
         if not self.is_slot_held:
             raise self.over()
 
@@ -129,13 +128,13 @@ class _Attempt:
         threading.Thread(target=wait, name="cloaca-slot", daemon=True).start()
 
     def sleep(self, seconds: float) -> None:
-        # When the attempt is over, the process is killed.
+        # No need to wake up early: the process is killed when the attempt is over.
         time.sleep(seconds)
 
-    def over(self, why: str = "counts no more") -> AttemptOverError:
+    def over(self, state: str = "is over") -> AttemptOverError:
         job = self._job
         return AttemptOverError(
-            f"attempt {job['attempt']} at task '{job['task_id']}' of execution {job['execution_id']}: {why}",
+            f"attempt {job['attempt']} of task '{job['task_id']}' in execution {job['execution_id']} {state}",
             execution_id=job["execution_id"],
             task_id=job["task_id"],
             attempt=job["attempt"],
@@ -143,53 +142,53 @@ class _Attempt:
 
 
 def main(descriptor: int) -> None:
-    """Runs attempts until the runner is gone."""
+    """Run attempts until the runner is gone."""
     os.set_inheritable(descriptor, False)
-    _print_at_once()
-    line = _Line(Connection(descriptor))
-    while (job := line.next_job()) is not None:
-        line.say("accepted")
+    _enable_line_buffering()
+    connection = _RunnerConnection(Connection(descriptor))
+    while (job := connection.next_job()) is not None:
+        connection.send("accepted")
         context = context_of(job["sighting"])
         outcome: tuple[Any, ...] = ("completed",)
         try:
-            contextvars.Context().run(_run, job, context, line)
-            if line.is_in_fork:
-                _forks.leave(None)
+            contextvars.Context().run(_run, job, context, connection)
+            if connection.is_in_fork:
+                _forks.exit_fork(None)
         except BaseException as error:
-            if line.is_in_fork:
-                _forks.leave(error)
-            # SystemExit too: a task ends its attempt, and the process is for the next one.
+            if connection.is_in_fork:
+                _forks.exit_fork(error)
+            # SystemExit too ends only the attempt: the process is reused.
             _failure.strip(error)
             outcome = ("failed", _failure.describe(error), _portable.pickled(error))
             _failure.release(error)
         _forks.flush_output()
-        line.end(*outcome, deeds_of(context))
+        connection.end(*outcome, deeds_of(context))
 
 
-def _print_at_once() -> None:
-    """Has each line appear when it is printed, as on a terminal: a worker may be killed."""
+def _enable_line_buffering() -> None:
+    """Flush output after each line, as on a terminal: a killed worker would lose buffered output."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
 
 
-def _run(job: Job, context: Context, line: _Line) -> None:
-    function = _function(job)
+def _run(job: Job, context: Context, connection: _RunnerConnection) -> None:
+    function = _import_function(job)
     handle = TaskHandle(job["task_id"], job["attempt"], job["execution_id"])
-    handle._native = _Attempt(line, job)  # type: ignore[assignment]
+    handle._native = _Attempt(connection, job)  # type: ignore[assignment]
     call = partial(function, *(context, handle)[: job["parameters"]])
-    line.say("running")
+    connection.send("running")
     if job["is_async"]:
         from . import _loop
 
-        returned = _loop.run(f"attempt {job['attempt']} at task '{job['task_id']}'", call)
+        returned = _loop.run(f"attempt {job['attempt']} of task '{job['task_id']}'", call)
     else:
         returned = call()
     take_returned(context, returned, job["task_id"])
 
 
-def _be_as_now(job: Job) -> None:
-    """Takes over the environment of the runner's process. (Its directory comes with the preparation.)"""
+def _copy_environment(job: Job) -> None:
+    """Set the environment variables of the runner's process. (The preparation sets the working directory.)"""
     environment: dict[bytes, bytes] = job["environment"]
     for name in os.environb.keys() - environment.keys():
         del os.environb[name]
@@ -198,16 +197,16 @@ def _be_as_now(job: Job) -> None:
             os.environb[name] = value
 
 
-def _function(job: Job) -> Any:
+def _import_function(job: Job) -> Any:
     from multiprocessing import spawn
 
     preparation = job["preparation"]
     if not _isolation.needs_main(job["function"]):
         preparation = {key: value for key, value in preparation.items() if not key.startswith("init_main")}
-    _be_as_now(job)
+    _copy_environment(job)
     _isolation.importing_for = job["task_id"]
     try:
-        # It imports the main module once; later calls find that it is there.
+        # Imports the main module on the first call only.
         spawn.prepare(preparation)
         return pickle.loads(job["function"])
     finally:

@@ -1,4 +1,4 @@
-"""What the past of an execution is told in: tasks and attempts, a moment, where a value came from, what differs."""
+"""The types that `History` returns: tasks, attempts, states, the origin of a value, differences, verification."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AttemptHistory:
-    """One attempt at a task.
+    """The history of one attempt.
 
     Example:
         >>> with cloaca.WorkflowBuilder("sum"):
@@ -50,38 +50,38 @@ class AttemptHistory:
     started: str = field(repr=False)
     """When it started (RFC 3339, UTC)."""
     ended: str | None = field(repr=False)
-    """When it ended."""
+    """When it ended (RFC 3339, UTC); ``None`` if it did not."""
     duration: timedelta | None
-    """How long it took."""
+    """The time from start to end; ``None`` if it did not end."""
     started_seq: int = field(repr=False)
-    """The event that started it."""
+    """The ``seq`` of the event that started it."""
     worker: int = field(repr=False)
-    """The slot that it began in."""
+    """The slot in which it started."""
     error: TaskError | None
-    """Why it failed."""
+    """The error, if it failed."""
     retry_at: str | None = field(repr=False)
-    """When the next one was due."""
+    """When the next attempt was due; ``None`` if there was none."""
     abandoned: str | None = field(repr=False)
-    """``process_died`` or ``shutdown``, if it was abandoned."""
+    """``process_died`` or ``shutdown`` if it was abandoned; otherwise ``None``."""
     reads: Reads = field(repr=False)
-    """What it read."""
+    """Its reads."""
     writes: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """What it wrote: ``{"seq", "key", "change", "bytes"}`` each. It took effect only if the attempt completed."""
+    """Its writes, as ``{"seq", "key", "change", "bytes"}``. They took effect only if the attempt completed."""
     undeclared: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """What it read of tasks that its own does not depend on: ``{"key", "seq", "writer"}`` each."""
+    """Its reads of keys written outside the task's dependencies, as ``{"key", "seq", "writer"}``."""
     hint: str | None = field(repr=False)
-    """What to do about it, by what the whole log tells."""
+    """What to do about the error, as far as the log shows it."""
 
     @classmethod
     def _of(cls, raw: Mapping[str, Any]) -> AttemptHistory:
-        """The one that the log tells of."""
-        took, error = raw["duration_us"], raw.get("error")
+        """Build the object from the native history's dict."""
+        duration, error = raw["duration_us"], raw.get("error")
         return cls(
             attempt=raw["attempt"],
             outcome=raw["outcome"],
             started=raw["started"],
             ended=raw["ended"],
-            duration=None if took is None else timedelta(microseconds=took),
+            duration=None if duration is None else timedelta(microseconds=duration),
             started_seq=raw["started_seq"],
             worker=raw["worker"],
             error=None if error is None else TaskError._of(error),
@@ -96,7 +96,7 @@ class AttemptHistory:
 
 @dataclass(frozen=True)
 class TaskHistory:
-    """What happened to a task.
+    """The history of a task.
 
     Example:
         >>> with cloaca.WorkflowBuilder("flaky"):
@@ -111,23 +111,23 @@ class TaskHistory:
     """
 
     task: str
-    """Its id."""
+    """The task's id."""
     first: int = field(repr=False)
-    """Its first event."""
+    """The ``seq`` of its first event."""
     last: int = field(repr=False)
-    """Its last one."""
+    """The ``seq`` of its last event."""
     attempts: tuple[AttemptHistory, ...]
     """Its attempts, in order."""
     skipped: Mapping[str, Any] | None
-    """Why it was skipped: the rule, and the tasks and keys that decided it."""
+    """Why it was skipped: the rule, and the tasks and keys that decided it; ``None`` if it was not."""
     cancelled: bool
-    """Whether the execution ended before it did."""
+    """Whether the execution ended before the task did."""
     collisions: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """What collided where its dependencies meet."""
+    """The keys that several of its dependencies wrote with conflicting values."""
 
     @property
     def outcome(self) -> str:
-        """``skipped``, ``cancelled``, or how its last attempt ended.
+        """The outcome: ``skipped``, ``cancelled``, or that of the last attempt.
 
         Example:
             >>> fetch_then.outcome
@@ -141,7 +141,7 @@ class TaskHistory:
 
     @classmethod
     def _of(cls, raw: Mapping[str, Any]) -> TaskHistory:
-        """The one that the log tells of."""
+        """Build the object from the native history's dict."""
         attempts = tuple(AttemptHistory._of(attempt) for attempt in raw["attempts"])
         return cls(
             task=raw["task"],
@@ -156,7 +156,7 @@ class TaskHistory:
 
 @dataclass(frozen=True)
 class TaskState:
-    """How a task stood at a moment.
+    """The state of a task at a moment.
 
     Example:
         >>> with cloaca.WorkflowBuilder("etl"):
@@ -174,20 +174,20 @@ class TaskState:
     """``Pending``, ``Running``, ``Deferred`` (it waits without a slot), ``WaitingRetry``, ``Completed``, ``Failed``,
     ``Skipped`` or ``Cancelled``."""
     attempts: int
-    """How many attempts had been started."""
+    """The number of attempts started by then."""
     waits_for: tuple[str, ...] = ()
-    """The dependencies that were not settled yet."""
+    """The dependencies that had not ended yet."""
     due: str | None = None
-    """When its next attempt was due."""
+    """When its next attempt was due; ``None`` if none was scheduled."""
     skipped: Mapping[str, Any] | None = field(default=None, repr=False)
-    """Why it was skipped."""
+    """Why it was skipped; ``None`` if it was not."""
     error: TaskError | None = None
-    """The last error."""
+    """The last error; ``None`` if there was none."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How an execution stood at a moment.
+    """The state of an execution at a moment.
 
     Example:
         >>> with cloaca.WorkflowBuilder("etl"):
@@ -204,22 +204,22 @@ class State:
     """
 
     seq: int
-    """After this event."""
+    """The ``seq`` of the last event before the moment."""
     time: str
-    """When that happened (RFC 3339, UTC)."""
+    """The time of that event (RFC 3339, UTC)."""
     status: ExecutionStatus
-    """As in [`cloaca.WorkflowResult`][cloaca.WorkflowResult]."""
+    """The status; see [`Execution.status`][cloaca.Execution.status]."""
     tasks: Mapping[str, TaskState]
-    """Each task, by id."""
+    """The state of each task, by id."""
     ready: tuple[str, ...]
-    """The tasks that could start."""
+    """The tasks that were ready to start."""
     context: Context
-    """What a task after all that had been done would have seen."""
+    """The context that a task depending on all tasks completed by then would see."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One write on the way back from a value to the input.
+    """One write in the trace from a value back to the input.
 
     Example:
         >>> with cloaca.WorkflowBuilder("sum"):
@@ -234,47 +234,47 @@ class Step:
     """
 
     depth: int
-    """How many writes lie between this one and the value."""
+    """The number of writes between this one and the value."""
     key: str
-    """The key."""
+    """The context key."""
     how: str
-    """How the step before came to it: ``asked``, ``read``, ``merged``, ``collided``, ``undeclared`` or ``not_there``.
-    """
+    """How the previous step depends on it: ``asked``, ``read``, ``merged``, ``collided``, ``undeclared`` or
+    ``not_there``."""
     seq: int | None
-    """The event that wrote it; ``None`` if there was no such key."""
+    """The ``seq`` of the event that wrote it; ``None`` if the key did not exist."""
     time: str | None
-    """When."""
+    """The time of the write (RFC 3339, UTC)."""
     task: str | None
-    """Who; ``None`` is the input."""
+    """The task that wrote it; ``None`` for the input."""
     attempt: int | None
-    """In which attempt."""
+    """The attempt that wrote it; ``None`` for the input."""
     value: Any
-    """The value; ``None`` too if it was removed."""
+    """The value; also ``None`` if the key was removed."""
     before: Any
-    """What the writer could see before."""
+    """The value that the writer could see before."""
     read_all: bool
-    """Whether the writer took the whole context."""
+    """Whether the writer read the whole context."""
     told_before: bool
-    """Whether what the writer had read was told before, at a step with the same ``seq``."""
+    """Whether an earlier step with the same ``seq`` already lists the reads of this write."""
 
     @classmethod
     def _of(cls, raw: Mapping[str, Any]) -> Step:
-        said = dict(raw)
-        for name, erased in (("value", said.pop("erased", None)), ("before", said.pop("before_erased", None))):
+        fields = dict(raw)
+        for name, erased in (("value", fields.pop("erased", None)), ("before", fields.pop("before_erased", None))):
             if erased is not None:
-                said[name] = Erased(**erased)
-        return cls(**said)
+                fields[name] = Erased(**erased)
+        return cls(**fields)
 
     def __str__(self) -> str:
         if self.seq is None:
-            return f"{'  ' * self.depth}{self.key}: there was none"
-        who = "the input" if self.task is None else f"{self.task}, attempt {self.attempt}"
-        told = " (see above)" if self.told_before else ""
-        return f"{'  ' * self.depth}{self.key} = {_short(self.value)}  [{self.how}] by {who}, seq {self.seq}{told}"
+            return f"{'  ' * self.depth}{self.key}: not set"
+        writer = "the input" if self.task is None else f"{self.task}, attempt {self.attempt}"
+        suffix = " (see above)" if self.told_before else ""
+        return f"{'  ' * self.depth}{self.key} = {_short(self.value)}  [{self.how}] by {writer}, seq {self.seq}{suffix}"
 
 
 class Why(tuple[Step, ...]):
-    """Where a value came from: its writes, and behind each what its writer had read. ``print`` shows it as a tree.
+    """The origin of a value: its writes, each followed by the values that its writer read. ``print`` shows a tree.
 
     Example:
         >>> with cloaca.WorkflowBuilder("sum"):
@@ -300,7 +300,7 @@ class Why(tuple[Step, ...]):
 
 @dataclass(frozen=True)
 class Verification:
-    """What verifying found. It is true if nothing is wrong.
+    """The result of verifying a history. It is true if no problem was found.
 
     Example:
         >>> with cloaca.WorkflowBuilder("etl"):
@@ -313,15 +313,15 @@ class Verification:
     """
 
     ok: bool
-    """Whether the records are what was written, and the events follow from each other."""
+    """Whether the records are intact and the events consistent."""
     records: int
-    """How many records the log says there are."""
+    """The number of records according to the log."""
     chained: int
-    """How many of them have the right hash."""
+    """The number of records whose hash is correct."""
     folded: int
-    """How many events were folded again."""
+    """The number of events that were folded again."""
     verdicts: tuple[Mapping[str, Any], ...]
-    """What is wrong, or at least not as it was written: ``{"verdict", "seq", "says"}`` each."""
+    """What differs from what was written, whether a problem or not: ``{"verdict", "seq", "says"}`` each."""
 
     def __bool__(self) -> bool:
         return self.ok
@@ -329,7 +329,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs between two executions, A and B.
+    """The differences between two executions, A and B.
 
     Example:
         >>> with cloaca.WorkflowBuilder("doubled"):
@@ -346,15 +346,15 @@ class Diff:
     """
 
     same: bool
-    """Whether both ran the same, but for what timing explains."""
+    """Whether both executions are the same, apart from timing."""
     first: Mapping[str, Any] | None
     """Where they first diverge: ``{"aspect", "task", "a_seq", "b_seq", "says"}``."""
     input: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """What differs in the input, key by key."""
+    """The differences in the input, by key."""
     tasks: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """Each task of either: ``{"task", "standing", "a", "b", "differences"}``."""
+    """All tasks of either execution: ``{"task", "standing", "a", "b", "differences"}``."""
     context: tuple[Mapping[str, Any], ...] = field(repr=False)
-    """What differs in the context that they left, key by key."""
+    """The differences in the final context, by key."""
 
     def __str__(self) -> str:
         return "nothing differs" if self.first is None else str(self.first["says"])

@@ -1,4 +1,4 @@
-"""Conditions for ``trigger_rules``: whether a task runs, once the tasks that it waits for are settled.
+"""Conditions for ``trigger_rules``, which decide whether a task runs once its dependencies have ended.
 
 >>> import cloaca
 >>> cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
@@ -31,11 +31,11 @@ __all__ = [
 
 
 class Condition(dict[str, Any]):
-    """A condition over the tasks upstream and the values of the context, for ``trigger_rules``: a dict whose ``repr``
-    is the calls that make it.
+    """A condition on upstream tasks and context values, for ``trigger_rules``.
 
-    Made by always(), all_of(), any_of(), none_of(), task_success(), task_failed(), task_skipped() and context_value().
-    It is equal to the plain dict of the same entries, and is serialised as one.
+    Created by always(), all_of(), any_of(), none_of(), task_success(), task_failed(), task_skipped() and
+    context_value(). It is a dict that equals a plain dict with the same entries, and is serialized like one; its
+    ``repr`` shows the calls that create it.
 
     Example:
         >>> condition = cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
@@ -50,10 +50,11 @@ class Condition(dict[str, Any]):
 
     @staticmethod
     def parse(tree: ConditionTree) -> Condition:
-        """Returns the condition that a plain dict describes, with the operators' full names.
+        """Return the condition that a plain dict describes, with the operators' full names.
 
         Raises:
-            TypeError, ValueError: It describes none; the message says what is missing or unknown, and what there is.
+            TypeError, ValueError: The dict is not a condition; the message names what is missing or unknown, and the
+                valid choices.
 
         Example:
             >>> cloaca.Condition.parse({"type": "ContextValue", "key": "rows", "operator": ">", "value": 0})
@@ -68,7 +69,7 @@ class Condition(dict[str, Any]):
         try:
             return shown_condition(self)
         except (TypeError, ValueError):
-            # It was changed, and describes no condition now.
+            # The dict was modified and is no longer a valid condition.
             return dict.__repr__(self)
 
 
@@ -79,7 +80,7 @@ TaskReference: TypeAlias = str | TaskNamespace | Callable[..., Any]
 
 
 def always() -> Condition:
-    """Holds always.
+    """Return a condition that always holds.
 
     Example:
         >>> cloaca.always()
@@ -89,7 +90,7 @@ def always() -> Condition:
 
 
 def all_of(*conditions: ConditionTree) -> Condition:
-    """Holds if every one does (and if there is none).
+    """Return a condition that holds if all conditions hold, or if there are none.
 
     Example:
         >>> cloaca.all_of(cloaca.task_success("load"), {"type": "TaskSkipped", "task_name": "check"})
@@ -99,7 +100,7 @@ def all_of(*conditions: ConditionTree) -> Condition:
 
 
 def any_of(*conditions: ConditionTree) -> Condition:
-    """Holds if at least one does.
+    """Return a condition that holds if at least one of the conditions holds.
 
     Example:
         >>> cloaca.any_of(cloaca.task_failed("load"), cloaca.task_skipped("load"))
@@ -109,7 +110,7 @@ def any_of(*conditions: ConditionTree) -> Condition:
 
 
 def none_of(*conditions: ConditionTree) -> Condition:
-    """Holds if none does.
+    """Return a condition that holds if none of the conditions holds.
 
     Example:
         >>> cloaca.none_of(cloaca.context_value("dry_run", "exists"))
@@ -119,7 +120,7 @@ def none_of(*conditions: ConditionTree) -> Condition:
 
 
 def task_success(task_name: TaskReference) -> Condition:
-    """Holds if the task completed. An id, a full id, or the decorated function.
+    """Return a condition that holds if the task completed. Takes an id, a full id or the decorated function.
 
     Example:
         >>> cloaca.task_success("load")
@@ -129,7 +130,7 @@ def task_success(task_name: TaskReference) -> Condition:
 
 
 def task_failed(task_name: TaskReference) -> Condition:
-    """Holds if the task finally failed. An id, a full id, or the decorated function.
+    """Return a condition that holds if the task finally failed. Takes an id, a full id or the decorated function.
 
     Example:
         >>> cloaca.task_failed("load")
@@ -139,7 +140,7 @@ def task_failed(task_name: TaskReference) -> Condition:
 
 
 def task_skipped(task_name: TaskReference) -> Condition:
-    """Holds if the task was skipped. An id, a full id, or the decorated function.
+    """Return a condition that holds if the task was skipped. Takes an id, a full id or the decorated function.
 
     Example:
         >>> cloaca.task_skipped("load")
@@ -149,16 +150,16 @@ def task_skipped(task_name: TaskReference) -> Condition:
 
 
 def context_value(key: str, operator: Operator, value: Any = None) -> Condition:
-    """Holds if the value of a context key, as the task would see it, compares so.
+    """Return a condition that compares the value of a context key, as the task would see it.
 
     Args:
         key: The context key.
         operator: Equals, NotEquals, GreaterThan, LessThan, Contains, NotContains, Exists or NotExists, in any case and
             with or without ``_``; or ``== != > <``, ``eq ne gt lt``.
-        value: What it is compared with; not looked at for Exists and NotExists.
+        value: The value to compare with; ignored for Exists and NotExists.
 
     Raises:
-        ValueError: The operator is none of these.
+        ValueError: The operator is unknown.
         TypeError: The value is not a JSON value.
 
     Example:

@@ -1,4 +1,4 @@
-"""How a runner runs."""
+"""The configuration of a runner."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["DefaultRunnerConfig"]
 
 Value = TypeVar("Value")
 
-# A keyword that was not given.
+# Marks a keyword argument that was not passed.
 _UNSET: Any = object()
 
 
 class _Field(Generic[Value]):
-    """A property that is checked whenever it is set."""
+    """A property that validates every assigned value."""
 
     def __init__(self, default: Value, check: Callable[[str, Any], Value], doc: str) -> None:
         self.default = default
@@ -39,7 +39,7 @@ class _Field(Generic[Value]):
         config._values[self.name] = self.check(self.name, value)
 
 
-def _number(low: int, high: int = 2**53) -> Callable[[str, Any], int]:
+def _integer(low: int, high: int = 2**53) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name} must be an int, not {value!r}")
@@ -51,11 +51,11 @@ def _number(low: int, high: int = 2**53) -> Callable[[str, Any], int]:
     return check
 
 
-def _number_or_none(name: str, value: Any) -> int | None:
-    return None if value is None else _number(1)(name, value)
+def _positive_or_none(name: str, value: Any) -> int | None:
+    return None if value is None else _integer(1)(name, value)
 
 
-def _truth(name: str, value: Any) -> bool:
+def _boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, not {value!r}")
     return value
@@ -71,15 +71,17 @@ def _durability(name: str, value: Any) -> str:
     raise ValueError(f'{name} must be "sync", "os" or "interval:<milliseconds>", not {value!r}')
 
 
-_NOTHING_IS_LOST = "Accepted, without effect: a fire and its execution are one write, so no fire is lost."
+_NO_LOST_FIRES = "Accepted, without effect: a fire and its execution are written atomically, so no fire is lost."
+_NO_POLLING = "Accepted, without effect: the runner does not poll."
 
 
 class DefaultRunnerConfig:
-    """How a runner runs. Every field is a keyword, a property, and a key of
-    [`to_dict`][cloaca.DefaultRunnerConfig.to_dict].
+    """The configuration of a runner.
+
+    Every field is a keyword argument, a property, and a key of [`to_dict`][cloaca.DefaultRunnerConfig.to_dict].
 
     Raises:
-        ValueError: A field is set to what it cannot be.
+        ValueError: The value of a field is not valid.
         TypeError: There is no such field.
 
     Example:
@@ -100,8 +102,10 @@ class DefaultRunnerConfig:
 
     max_concurrent_tasks = _Field(
         4,
-        _number(1, 10_000),
-        """How many attempts run at once. What waits in [`defer_until`][cloaca.TaskHandle.defer_until] does not count.
+        _integer(1, 10_000),
+        """The maximum number of concurrent attempts: the runner's slots.
+
+        Attempts waiting in [`defer_until`][cloaca.TaskHandle.defer_until] do not count.
 
         Example:
             >>> cloaca.DefaultRunnerConfig(max_concurrent_tasks=10_001)
@@ -111,8 +115,10 @@ class DefaultRunnerConfig:
     )
     task_timeout_seconds = _Field(
         300,
-        _number(1),
-        """How long an attempt may take whose task does not say, in seconds. One that takes longer has failed.
+        _integer(1),
+        """The timeout of attempts whose task does not set ``timeout_seconds``, in seconds.
+
+        An attempt that exceeds it fails.
 
         Example:
             >>> import threading
@@ -133,8 +139,8 @@ class DefaultRunnerConfig:
     )
     workflow_timeout_seconds: _Field[int | None] = _Field(
         3600,
-        _number_or_none,
-        """How long an execution may take, in seconds; ``None``: for ever. One that takes longer has failed.
+        _positive_or_none,
+        """The timeout of executions, in seconds; ``None`` is no limit. An execution that exceeds it fails.
 
         Example:
             >>> import time
@@ -154,8 +160,8 @@ class DefaultRunnerConfig:
     )
     enable_recovery = _Field(
         True,
-        _truth,
-        """Whether unfinished executions are resumed when the log is opened. Where they are not, they are blocked.
+        _boolean,
+        """Whether to resume unfinished executions when the log is opened. If not, they are blocked.
 
         Example:
             >>> config = cloaca.DefaultRunnerConfig(enable_recovery=False)
@@ -166,7 +172,7 @@ class DefaultRunnerConfig:
     )
     enable_cron_scheduling = _Field(
         True,
-        _truth,
+        _boolean,
         """Whether schedules fire in this runner.
 
         Example:
@@ -182,11 +188,11 @@ class DefaultRunnerConfig:
             []
         """,
     )
-    cron_poll_interval_seconds = _Field(30, _number(1), "Accepted, without effect: nothing is polled.")
+    cron_poll_interval_seconds = _Field(30, _integer(1), _NO_POLLING)
     cron_max_catchup_executions = _Field(
         100,
-        _number(0),
-        """How many missed fires of a schedule with ``catchup="run_all"`` are caught up with at most: the newest ones.
+        _integer(0),
+        """The maximum number of missed fires that a schedule with ``catchup="run_all"`` catches up: the newest ones.
 
         Example:
             >>> with cloaca.WorkflowBuilder("etl"):
@@ -196,26 +202,29 @@ class DefaultRunnerConfig:
             >>> config = cloaca.DefaultRunnerConfig(cron_max_catchup_executions=3)
             >>> with cloaca.testing.Runner("hourly.log", clock=clock) as runner:
             ...     hourly = runner.register_cron_workflow("etl", "@hourly", "UTC", catchup="run_all")
-            >>> clock.advance(24 * 3600)  # and no process is there
+            >>> clock.advance(24 * 3600)  # no runner is open
             >>> with cloaca.testing.Runner("hourly.log", config, clock=clock) as runner:
             ...     clock.advance(0)
             ...     len(runner.get_cron_execution_history(hourly))
             3
         """,
     )
-    cron_enable_recovery = _Field(True, _truth, _NOTHING_IS_LOST)
-    cron_recovery_interval_seconds = _Field(300, _number(1), "Accepted, without effect: nothing is polled.")
-    cron_lost_threshold_minutes = _Field(10, _number(1), _NOTHING_IS_LOST)
-    cron_max_recovery_age_seconds = _Field(86400, _number(1), _NOTHING_IS_LOST)
-    cron_max_recovery_attempts = _Field(3, _number(0), _NOTHING_IS_LOST)
-    scheduler_poll_interval_ms = _Field(100, _number(1), "Accepted, without effect: nothing is polled.")
-    executor_poll_interval_ms = _Field(100, _number(1), "Accepted, without effect: nothing is polled.")
-    db_pool_size = _Field(10, _number(1), "Accepted, without effect: there is no pool.")
+    cron_enable_recovery = _Field(True, _boolean, _NO_LOST_FIRES)
+    cron_recovery_interval_seconds = _Field(300, _integer(1), _NO_POLLING)
+    cron_lost_threshold_minutes = _Field(10, _integer(1), _NO_LOST_FIRES)
+    cron_max_recovery_age_seconds = _Field(86400, _integer(1), _NO_LOST_FIRES)
+    cron_max_recovery_attempts = _Field(3, _integer(0), _NO_LOST_FIRES)
+    scheduler_poll_interval_ms = _Field(100, _integer(1), _NO_POLLING)
+    executor_poll_interval_ms = _Field(100, _integer(1), _NO_POLLING)
+    db_pool_size = _Field(10, _integer(1), "Accepted, without effect: there is no connection pool.")
     durability = _Field(
         "sync",
         _durability,
-        """``"sync"``: what was acknowledged survives a power cut. ``"interval:<ms>"``: all but the last so many
-        milliseconds does. ``"os"``: it survives a killed process only.
+        """The durability of acknowledged events.
+
+        - ``"sync"``: they survive a power failure.
+        - ``"interval:<ms>"``: a power failure can lose at most the last ``<ms>`` milliseconds.
+        - ``"os"``: they survive a killed process, but not a power failure.
 
         Example:
             >>> cloaca.DefaultRunnerConfig(durability="interval:100").durability
@@ -227,9 +236,10 @@ class DefaultRunnerConfig:
     )
     strict_context = _Field(
         False,
-        _truth,
-        """Whether reading a key of a task that one does not depend on is an error,
-        [`UndeclaredReadError`][cloaca.errors.UndeclaredReadError], which fails the attempt.
+        _boolean,
+        """Whether an undeclared read is an error: reading a key that only a task outside the dependencies wrote.
+
+        The error is an [`UndeclaredReadError`][cloaca.errors.UndeclaredReadError], which fails the attempt.
 
         Example:
             >>> with cloaca.WorkflowBuilder("careless"):
@@ -237,7 +247,7 @@ class DefaultRunnerConfig:
             ...     def extract(context):
             ...         context["rows"] = 3
             ...     @cloaca.task(retry_attempts=1)
-            ...     def load(context):  # does not say that it depends on extract
+            ...     def load(context):  # does not declare that it depends on extract
             ...         return {"loaded": context.get("rows")}
             >>> config = cloaca.DefaultRunnerConfig(strict_context=True, max_concurrent_tasks=1)
             >>> with cloaca.DefaultRunner(":memory:", config) as runner:
@@ -247,8 +257,8 @@ class DefaultRunnerConfig:
     )
     max_value_bytes = _Field(
         16 * 1024 * 1024,
-        _number(1),
-        """No context value may be longer, in bytes of JSON. An attempt that writes a longer one fails.
+        _integer(1),
+        """The maximum size of a context value, in bytes of JSON. An attempt that writes a larger value fails.
 
         Example:
             >>> with cloaca.WorkflowBuilder("wordy"):
@@ -262,9 +272,11 @@ class DefaultRunnerConfig:
     )
     max_recoveries = _Field(
         3,
-        _number(0, 2**32 - 1),
-        """How often attempts of a task may die with their process; one more, and the task has failed. So a task that
-        kills its process does not do so for ever.
+        _integer(0, 2**32 - 1),
+        """How many times a task is restarted after its process died during an attempt.
+
+        If the process dies once more, the task fails, so that a task that crashes its process is not restarted for
+        ever.
 
         Example:
             >>> cloaca.DefaultRunnerConfig(max_recoveries=0).max_recoveries
@@ -277,7 +289,7 @@ class DefaultRunnerConfig:
 
     def __init__(
         self,
-        # These can be positional, in the order that Cloacina has them.
+        # Positional as in Cloacina, in the same order.
         max_concurrent_tasks: int = max_concurrent_tasks.default,
         scheduler_poll_interval_ms: int = scheduler_poll_interval_ms.default,
         task_timeout_seconds: int = task_timeout_seconds.default,
@@ -315,7 +327,7 @@ class DefaultRunnerConfig:
         if pipeline_timeout_seconds is not _UNSET:
             if workflow_timeout_seconds != known["workflow_timeout_seconds"].default:
                 raise ValueError(
-                    "give workflow_timeout_seconds or pipeline_timeout_seconds, not both: they are the same"
+                    "pass workflow_timeout_seconds or pipeline_timeout_seconds, not both: they are the same"
                 )
             self.pipeline_timeout_seconds = pipeline_timeout_seconds
 
@@ -325,7 +337,7 @@ class DefaultRunnerConfig:
 
     @staticmethod
     def default() -> DefaultRunnerConfig:
-        """The defaults.
+        """Return a configuration with the defaults.
 
         Example:
             >>> defaults = cloaca.DefaultRunnerConfig.default()
@@ -336,7 +348,7 @@ class DefaultRunnerConfig:
 
     @property
     def pipeline_timeout_seconds(self) -> int | None:
-        """Another name for ``workflow_timeout_seconds``.
+        """An alias of ``workflow_timeout_seconds``.
 
         Example:
             >>> cloaca.DefaultRunnerConfig(pipeline_timeout_seconds=60).workflow_timeout_seconds
@@ -352,7 +364,7 @@ class DefaultRunnerConfig:
             raise ValueError(str(error).replace("workflow_", "pipeline_", 1)) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field by name.
+        """Return all fields by name.
 
         Example:
             >>> fields = config.to_dict()
@@ -362,7 +374,7 @@ class DefaultRunnerConfig:
         return {**self._values, "pipeline_timeout_seconds": self.workflow_timeout_seconds}
 
     def copy(self) -> DefaultRunnerConfig:
-        """A config of its own with the same fields.
+        """Return an independent copy.
 
         Example:
             >>> other = config.copy()

@@ -1,9 +1,9 @@
-"""Everything that cloaca raises by itself.
+"""The exceptions that cloaca raises.
 
-All of it is an [`Error`][cloaca.errors.Error]; where Python has a word for the kind of mistake (``ValueError``,
-``KeyError``, ``TimeoutError``), it is that too. Errors of a runner's construction are also ``RuntimeError``, those of
-its methods also ``ValueError``, as programs for Cloacina expect. The attributes say what the message says, for
-programs. Errors can be pickled.
+Each is a subclass of [`Error`][cloaca.errors.Error], and of the built-in exception that fits (``ValueError``,
+``KeyError``, ``TimeoutError``). Programs written for Cloacina expect a ``RuntimeError`` when a runner cannot be
+created and a ``ValueError`` from its methods, so these errors are subclasses of those too. The attributes hold the
+facts of the message for programs to read. Errors can be pickled.
 
 >>> import cloaca
 >>> with cloaca.WorkflowBuilder("etl"):
@@ -51,13 +51,13 @@ def _rebuild(cls: type[Error], message: str, attributes: dict[str, Any]) -> Erro
 
 
 class Error(Exception):
-    """What every error of cloaca is. An attribute is ``None`` where it does not apply.
+    """Base class of all cloaca errors. An attribute is ``None`` where it does not apply.
 
     Attributes:
-        execution_id: The execution that it is about.
-        task_id: The task that it is about.
-        attempt: The attempt at that task, from 1.
-        seq: The event in the execution's stream.
+        execution_id: The execution concerned.
+        task_id: The task concerned.
+        attempt: The number of the task's attempt, from 1.
+        seq: The sequence number of the event in the execution's stream.
         path: The log's directory.
         key: The context key.
         workflow: The workflow's name.
@@ -104,7 +104,7 @@ class Error(Exception):
         self.workflow = workflow
 
     def __str__(self) -> str:
-        # KeyError would show the message as a repr.
+        # KeyError.__str__ would return the repr of the message.
         return self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -113,13 +113,13 @@ class Error(Exception):
 
 
 class NoSlotLeftError(Error, RuntimeError):
-    """A task waited for an execution that could never run: every slot of the runner was held by a task that did so.
+    """Raised when a task waits for an execution and every slot of the runner is held by such a waiting task.
 
-    Each of them would have waited for ever. So the wait that came last is refused, and what it waited for goes on. To
-    wait without a slot, submit the execution, and let [`defer_until`][cloaca.TaskHandle.defer_until] wait until it is
+    This is a deadlock: no slot is left to run the executions. The most recent wait is refused; its execution goes on.
+    To wait without a slot, submit the execution and use [`defer_until`][cloaca.TaskHandle.defer_until] until it is
     [`done`][cloaca.Execution.done].
 
-    A task that waits for a thread or a pool of its own, which waits for the execution, is recognised within a second.
+    An indirect wait, on a thread or a pool that in turn waits for the execution, is detected within a second.
 
     Example:
         >>> with cloaca.WorkflowBuilder("parent"):
@@ -133,8 +133,9 @@ class NoSlotLeftError(Error, RuntimeError):
 
 
 class PermanentError(Error):
-    """What another attempt would only repeat: a task that fails with it is not tried again, whatever its policy says.
-    A program may raise it, or a class of its own that derives from it.
+    """An error that a retry cannot fix: a task that raises it is not retried, whatever its retry policy says.
+
+    Programs can raise it, or a subclass of their own.
 
     Example:
         >>> cloaca.RetryPolicy.default().should_retry(1, cloaca.PermanentError("the customer has no address"))
@@ -143,7 +144,7 @@ class PermanentError(Error):
 
 
 class WorkflowValidationError(Error, ValueError):
-    """A workflow that cannot be: every problem that it has is in the message.
+    """The workflow's definition is not valid. The message lists every problem.
 
     Example:
         >>> try:
@@ -159,7 +160,7 @@ class WorkflowValidationError(Error, ValueError):
 
 
 class WorkflowNotFoundError(Error, ValueError):
-    """No workflow of this name is registered: the module that defines it was not imported, or the name is wrong.
+    """No workflow is registered under this name: the name is wrong, or the defining module was not imported.
 
     Example:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -172,8 +173,9 @@ class WorkflowNotFoundError(Error, ValueError):
 
 
 class WorkflowInputError(PermanentError, ValueError):
-    """An input that is not what the workflow declares with [`workflow_params`][cloaca.workflow_params]: every problem
-    that it has is in the message. Nothing was written.
+    """The input does not match what the workflow declares with [`workflow_params`][cloaca.workflow_params].
+
+    The message lists every problem. Nothing was written to the log.
 
     Example:
         >>> with cloaca.WorkflowBuilder("import_day"):
@@ -190,7 +192,7 @@ class WorkflowInputError(PermanentError, ValueError):
 
 
 class ConfigurationError(Error, ValueError, RuntimeError):
-    """A database URL or path that cannot be used. The message has the forms that can be.
+    """The database URL or path cannot be used. The message lists the supported forms.
 
     Example:
         >>> try:
@@ -202,7 +204,7 @@ class ConfigurationError(Error, ValueError, RuntimeError):
 
 
 class ContextError(Error, ValueError):
-    """A value of an input that cannot be stored: it is longer than ``max_value_bytes``.
+    """A value of the input cannot be stored: it is longer than ``max_value_bytes``.
 
     Example:
         >>> with cloaca.DefaultRunner(":memory:", cloaca.DefaultRunnerConfig(max_value_bytes=1_000)) as runner:
@@ -215,8 +217,8 @@ class ContextError(Error, ValueError):
 
 
 class OperationError(Error, ValueError, RuntimeError):
-    """A runner cannot do what it was asked: it is shut down, the process is not one for it, or the execution is not in
-    a state for it.
+    """The operation is not possible: the runner is shut down, the execution's state does not allow it, or this process
+    cannot run one (a fork, for example).
 
     Example:
         >>> runner = cloaca.DefaultRunner(":memory:")
@@ -230,22 +232,23 @@ class OperationError(Error, ValueError, RuntimeError):
 
 
 class LogError(Error, RuntimeError, ValueError):
-    """The log could not be opened, read or written. It is a ``RuntimeError``, as what the construction of a runner
-    raises, and a ``ValueError``, as what its methods raise.
+    """The log could not be opened, read or written.
+
+    A ``RuntimeError``, like every error on creating a runner, and a ``ValueError``, like every error of its methods.
 
     Example:
         >>> import pathlib
         >>> with cloaca.DefaultRunner("busy.log"):
         ...     try:
         ...         cloaca.DefaultRunner("busy.log")
-        ...     except cloaca.LogError as error:  # whatever is wrong with the log
+        ...     except cloaca.LogError as error:  # any problem with the log
         ...         type(error).__name__, pathlib.Path(error.path).name
         ('LogLockedError', 'busy.log')
     """
 
 
 class LogLockedError(LogError):
-    """Another process, or another runner of this one, has the log. Reading it works all the same.
+    """The log is held by another process, or by another runner of this process. Reading it is still possible.
 
     Example:
         >>> with cloaca.DefaultRunner("shop.log"):
@@ -258,7 +261,7 @@ class LogLockedError(LogError):
 
 
 class LogCorruptedError(LogError):
-    """The log is not what was written. ``cloaca log repair`` says what can be saved.
+    """The log is damaged: it differs from what was written. ``cloaca log repair`` shows what can be recovered.
 
     Example:
         >>> import pathlib
@@ -273,7 +276,7 @@ class LogCorruptedError(LogError):
 
 
 class LogVersionError(LogError):
-    """A newer version wrote the log; this one leaves it alone.
+    """The log was written by a newer version of cloaca. Nothing in it was changed.
 
     Example:
         >>> import pathlib
@@ -288,8 +291,9 @@ class LogVersionError(LogError):
 
 
 class WorkflowFailedError(Error):
-    """An execution that did not complete. Raised by ``raise_for_status()`` only; its ``__cause__`` is what the task
-    raised, the same object where that is still in this process.
+    """The execution did not complete. Raised only by ``raise_for_status()``.
+
+    Its ``__cause__`` is the exception that the task raised: the same object, if it is still in this process.
 
     Example:
         >>> with cloaca.WorkflowBuilder("fails"):
@@ -307,7 +311,7 @@ class WorkflowFailedError(Error):
 
 
 class TaskTimeoutError(Error, TimeoutError):
-    """An attempt that took longer than its timeout. It is the cause of a ``WorkflowFailedError``.
+    """An attempt exceeded its timeout. Set as the cause of a ``WorkflowFailedError``.
 
     Example:
         >>> import time
@@ -329,8 +333,9 @@ class TaskTimeoutError(Error, TimeoutError):
 
 
 class AttemptOverError(Error):
-    """The attempt that a task makes counts no more: it timed out, its execution was cancelled, or its runner was shut
-    down. Raised in [`TaskHandle.defer_until`][cloaca.TaskHandle.defer_until]; let it pass, and the task ends.
+    """The current attempt is over: it timed out, its execution was cancelled, or its runner was shut down.
+
+    Raised by [`TaskHandle.defer_until`][cloaca.TaskHandle.defer_until]. Let it propagate to end the task.
 
     Example:
         >>> import threading
@@ -341,7 +346,7 @@ class AttemptOverError(Error):
         ...         try:
         ...             handle.defer_until(lambda: waiting.set() or False)
         ...         except cloaca.AttemptOverError:
-        ...             tidied.set()  # close what is open, and let the error pass
+        ...             tidied.set()  # clean up, and let the error propagate
         ...             raise
         >>> waiting = threading.Event()
         >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -354,9 +359,10 @@ class AttemptOverError(Error):
 
 
 class WorkerStartError(Error):
-    """A worker process for a task with ``isolation="process"`` could not be started, or has not come to the task's
-    function within 300 seconds. What it needs to start (it imports the task's module) counts towards no timeout of the
-    task.
+    """The worker process of a task with ``isolation="process"`` did not start, or did not reach the task's function
+    within 300 seconds.
+
+    The start includes importing the task's module. It does not count towards the task's timeout.
 
     Example:
         >>> @cloaca.task(isolation="process", retry_condition=cloaca.WorkerStartError)
@@ -367,7 +373,7 @@ class WorkerStartError(Error):
 
 
 class WorkerDiedError(Error):
-    """The worker process of a task with ``isolation="process"`` died while the task ran; the message has the signal.
+    """The worker process of a task with ``isolation="process"`` died during an attempt. The message names the signal.
 
     Example:
         >>> @cloaca.task(isolation="process", retry_condition=cloaca.WorkerDiedError)
@@ -380,7 +386,7 @@ class WorkerDiedError(Error):
 
 
 class NotJsonError(PermanentError, TypeError, ValueError):
-    """A value that is not JSON, and where in it; the message says what to use instead.
+    """A value is not JSON. The message says where in the value, and what to use instead.
 
     Example:
         >>> cloaca.Context()["tags"] = {"red"}
@@ -390,7 +396,7 @@ class NotJsonError(PermanentError, TypeError, ValueError):
 
 
 class ReturnedTypeError(PermanentError, TypeError):
-    """A task returned something that a task cannot return.
+    """A task returned a value of a type that tasks cannot return.
 
     Example:
         >>> with cloaca.WorkflowBuilder("count"):
@@ -405,8 +411,9 @@ class ReturnedTypeError(PermanentError, TypeError):
 
 
 class WorkerImportError(PermanentError, RuntimeError):
-    """A worker process imported the program to find a task, and came to a line that opens a runner. What the program
-    does belongs below ``if __name__ == "__main__":``. No policy tries this again: it would be the same each time.
+    """A worker process imported the program to find a task, and the import opened a runner.
+
+    Move the code that opens it below ``if __name__ == "__main__":``. Never retried: each import would do the same.
 
     Example:
         >>> error = cloaca.WorkerImportError("a worker process came to a line that opens a runner")
@@ -416,7 +423,7 @@ class WorkerImportError(PermanentError, RuntimeError):
 
 
 class WaitTimeoutError(Error, TimeoutError):
-    """The time for a wait ran out. The execution goes on.
+    """The timeout of a wait expired. The execution continues.
 
     Example:
         >>> with cloaca.WorkflowBuilder("waits"):
@@ -432,7 +439,7 @@ class WaitTimeoutError(Error, TimeoutError):
 
 
 class ExecutionNotFoundError(Error, LookupError, ValueError):
-    """No execution in this log has that id.
+    """The log has no execution with this id.
 
     Example:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -459,7 +466,7 @@ class MomentNotFoundError(Error, LookupError):
 
 
 class UnknownKeyError(Error, KeyError):
-    """The context of that execution never had the key.
+    """The execution's context never had this key.
 
     Example:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -473,8 +480,9 @@ class UnknownKeyError(Error, KeyError):
 
 
 class UndeclaredReadError(PermanentError, KeyError):
-    """With ``strict_context``: a task read a key that only a task wrote which it does not depend on. Where a task does
-    not catch it, its attempt fails.
+    """With ``strict_context``, a task read a key that only a task outside its dependencies wrote.
+
+    If the task does not catch it, the attempt fails.
 
     Example:
         >>> with cloaca.WorkflowBuilder("careless"):
@@ -482,7 +490,7 @@ class UndeclaredReadError(PermanentError, KeyError):
         ...     def extract(context):
         ...         context["rows"] = 3
         ...     @cloaca.task
-        ...     def load(context):  # does not say that it depends on extract
+        ...     def load(context):  # does not declare that it depends on extract
         ...         try:
         ...             context["loaded"] = context["rows"]
         ...         except cloaca.UndeclaredReadError as error:

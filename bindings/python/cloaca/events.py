@@ -1,6 +1,6 @@
-"""The events of an execution, as [`cloaca.History.events`][cloaca.History.events] gives them.
+"""The events of an execution, as returned by [`cloaca.History.events`][cloaca.History.events].
 
-Every kind has a class of its own; ``match`` takes them apart:
+Every kind of event has its own class; ``match`` tells them apart:
 
 >>> import cloaca
 >>> with cloaca.WorkflowBuilder("import"):
@@ -14,16 +14,17 @@ Every kind has a class of its own; ``match`` takes them apart:
 ...     def complain(): ...
 >>> with cloaca.DefaultRunner(":memory:") as runner:
 ...     history = runner.execute("import", {"file": "7,8,9"}).history()
->>> def tell(event: cloaca.events.Event) -> str:
+>>> def describe(event: cloaca.events.Event) -> str:
 ...     match event:
 ...         case cloaca.events.TaskFailed(task=task, error=error):
 ...             return f"{task} failed: {error.message}"
 ...         case _:
 ...             return event.kind
->>> [tell(event) for event in history.events][:5]
+>>> [describe(event) for event in history.events][:5]
 ['ExecutionStarted', 'ContextWritten', 'TaskStarted', 'fetch failed: refused', 'TaskStarted']
 
-The examples below go on from there, with the events of one kind, and with an execution that was steered:
+The examples below build on this, with the events of one kind, and with a second execution that was paused, resumed and
+cancelled:
 
 >>> def events(history, kind):
 ...     return [event for event in history.events if isinstance(event, kind)]
@@ -33,7 +34,7 @@ The examples below go on from there, with the events of one kind, and with an ex
 ...         handle.defer_until(lambda: False)
 >>> with cloaca.testing.Runner("steered.log") as runner:
 ...     execution = runner.submit("waits")
-...     runner.restart()  # as if the process had ended, and another one had begun
+...     runner.restart()  # simulates a restart of the process
 ...     execution.pause()
 ...     execution.resume()
 ...     execution.cancel("not needed any more")
@@ -79,7 +80,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Read:
-    """One key that an attempt asked for.
+    """An attempt's read of a key.
 
     Example:
         >>> completed = events(history, cloaca.events.TaskCompleted)[0]
@@ -88,17 +89,18 @@ class Read:
     """
 
     key: str
-    """The key."""
+    """The context key."""
     seen: str
-    """``write``: the write at ``seqs``; ``merged``: the writes there, merged at a join; ``undeclared``: a write of a
-    task that is no ancestor; ``nothing``: there was no such key."""
+    """What the read returned. ``write``: the value written at ``seqs``; ``merged``: the values written at ``seqs``,
+    merged at a join; ``undeclared``: the value of a task that is not an ancestor; ``nothing``: the key did not
+    exist."""
     seqs: tuple[int, ...]
-    """The events that wrote what it saw."""
+    """The events that wrote the value."""
 
 
 @dataclass(frozen=True)
 class Reads:
-    """What an attempt read.
+    """The reads of an attempt.
 
     Example:
         >>> reads = events(history, cloaca.events.TaskCompleted)[0].reads
@@ -107,20 +109,20 @@ class Reads:
     """
 
     keys: tuple[Read, ...] = ()
-    """Each key that it asked for."""
+    """The reads of single keys."""
     all: bool = False
-    """Whether it took the whole context."""
+    """Whether the attempt read the whole context."""
 
     @classmethod
     def _of(cls, body: Mapping[str, Any]) -> Reads:
-        """Those that the log has."""
+        """Build the object from the native history's dict."""
         keys = (Read(read["key"], read["seen"], tuple(read["seqs"])) for read in body["keys"])
         return cls(tuple(keys), body["all"])
 
 
 @dataclass(frozen=True)
 class TaskError:
-    """Why an attempt failed.
+    """The error of a failed attempt.
 
     Example:
         >>> error = events(history, cloaca.events.TaskFailed)[0].error
@@ -131,19 +133,19 @@ class TaskError:
     kind: str
     """The name of the exception's class."""
     message: str
-    """What it says."""
+    """The exception's message."""
     traceback: str | None = None
-    """Where it was raised."""
+    """The traceback."""
     lineage: tuple[str, ...] = ()
-    """The names of its class and of those above it."""
+    """The names of its class and base classes."""
     transient: bool = False
-    """Whether it is of the kind that passes."""
+    """Whether the error is transient."""
     hint: str | None = None
     """What to do about it."""
 
     @classmethod
     def _of(cls, body: Mapping[str, Any]) -> TaskError:
-        """The one that the log has."""
+        """Build the object from the native history's dict."""
         return cls(**{**body, "lineage": tuple(body["lineage"])})
 
     def __str__(self) -> str:
@@ -152,7 +154,7 @@ class TaskError:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to an execution.
+    """An event of an execution. Base class of all events.
 
     Example:
         >>> event = history.events[0]
@@ -163,21 +165,21 @@ class Event:
     """
 
     seq: int = field(repr=True)
-    """Its place in the execution's stream, from 0."""
+    """Its sequence number in the execution's stream, from 0."""
     time: str = field(repr=False)
-    """When it happened (RFC 3339, UTC)."""
+    """The time of the event (RFC 3339, UTC)."""
     position: int = field(repr=False)
-    """Its place in the log."""
+    """Its position in the log."""
     hash: str = field(repr=False)
     """The hash of its record, in hex."""
     previous: str = field(repr=False)
-    """The hash of the record before it."""
+    """The hash of the stream's previous record, in hex."""
     body: Mapping[str, Any] | None = field(repr=False, compare=False)
-    """All that it says, as the log has it."""
+    """The event's complete content, as stored in the log; ``None`` if it was erased."""
 
     @property
     def kind(self) -> str:
-        """The event's name, that of its class; a plain ``Event`` is one of a kind that this version does not know.
+        """The event's kind, which is the name of its class. A plain ``Event`` has a kind unknown to this version.
 
         Example:
             >>> history.events[-1].kind
@@ -188,10 +190,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Erased(Event):
-    """An event whose body was erased: that it happened can be seen, not what it said.
+    """An event whose content was erased. Its kind and its content are unknown.
 
     Example:
-        >>> events(history, cloaca.events.Erased)  # of this one, nothing was
+        >>> events(history, cloaca.events.Erased)  # nothing was erased here
         []
     """
 
@@ -211,18 +213,18 @@ class ExecutionStarted(Event):
     definition: str
     """The fingerprint of its definition, in hex."""
     cause: Mapping[str, Any] = field(repr=False)
-    """What caused it: ``{"kind": "call"}``, for one."""
+    """The cause, such as ``{"kind": "call"}``."""
     environment: Mapping[str, Any] = field(repr=False)
-    """Engine version, host, process id, Python version."""
+    """The process: engine version, host, process id, Python version."""
     options: Mapping[str, Any] = field(repr=False)
-    """Timeouts, strictness, recoveries."""
+    """The options: timeouts, strict context, recoveries."""
     inputs: int = field(repr=False)
-    """How many of the events behind it are its input."""
+    """The number of following events that write the input."""
 
 
 @dataclass(frozen=True)
 class ContextWritten(Event):
-    """A value was written: by an attempt, or by the input (then there is no task).
+    """A value was written, by an attempt or as part of the input.
 
     Example:
         >>> [(write.key, write.value, write.task) for write in events(history, cloaca.events.ContextWritten)]
@@ -230,18 +232,18 @@ class ContextWritten(Event):
     """
 
     key: str
-    """The key."""
+    """The context key."""
     value: Any
     """The value."""
     task: str | None
-    """Who wrote it."""
+    """The task that wrote it; ``None`` for the input."""
     attempt: int | None
-    """In which attempt."""
+    """The attempt that wrote it; ``None`` for the input."""
 
 
 @dataclass(frozen=True)
 class ContextRemoved(Event):
-    """A value was removed.
+    """A key was removed from the context.
 
     Example:
         >>> [removed] = events(history, cloaca.events.ContextRemoved)
@@ -250,16 +252,16 @@ class ContextRemoved(Event):
     """
 
     key: str
-    """The key."""
+    """The context key."""
     task: str | None
-    """Who removed it."""
+    """The task that removed it."""
     attempt: int | None
-    """In which attempt."""
+    """The attempt that removed it."""
 
 
 @dataclass(frozen=True)
 class TaskEvent(Event):
-    """Something that happened to a task.
+    """An event of a task. Base class of the task events.
 
     Example:
         >>> [(event.kind, event.task) for event in events(history, cloaca.events.TaskEvent)][-2:]
@@ -267,12 +269,12 @@ class TaskEvent(Event):
     """
 
     task: str
-    """The task."""
+    """The task's id."""
 
 
 @dataclass(frozen=True)
 class TaskStarted(TaskEvent):
-    """An attempt began.
+    """An attempt started.
 
     Example:
         >>> [(started.task, started.attempt) for started in events(history, cloaca.events.TaskStarted)]
@@ -282,12 +284,12 @@ class TaskStarted(TaskEvent):
     attempt: int
     """Its number, from 1."""
     worker: int = field(repr=False)
-    """The slot that it got."""
+    """The slot in which it started."""
 
 
 @dataclass(frozen=True)
 class TaskCompleted(TaskEvent):
-    """An attempt succeeded, and what it wrote took effect.
+    """An attempt completed, and its writes took effect.
 
     Example:
         >>> events(history, cloaca.events.TaskCompleted)
@@ -297,7 +299,7 @@ class TaskCompleted(TaskEvent):
     attempt: int
     """Its number."""
     reads: Reads = field(repr=False)
-    """What it read."""
+    """Its reads."""
 
 
 @dataclass(frozen=True)
@@ -313,11 +315,11 @@ class TaskFailed(TaskEvent):
     attempt: int
     """Its number."""
     error: TaskError
-    """Why."""
+    """The error."""
     reads: Reads = field(repr=False)
-    """What it had read."""
+    """Its reads."""
     retry_at: str | None
-    """When the next attempt was due (RFC 3339); ``None``: there was none."""
+    """When the next attempt is due (RFC 3339); ``None`` if the task is not retried."""
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,7 @@ class TaskSkipped(TaskEvent):
 
 @dataclass(frozen=True)
 class TaskAbandoned(TaskEvent):
-    """An attempt ended without an outcome.
+    """An attempt was abandoned: it ended without an outcome.
 
     Example:
         >>> [abandoned] = events(steered, cloaca.events.TaskAbandoned)
@@ -347,12 +349,12 @@ class TaskAbandoned(TaskEvent):
     attempt: int
     """Its number."""
     why: str
-    """``process_died`` or ``shutdown``."""
+    """The reason: ``process_died`` or ``shutdown``."""
 
 
 @dataclass(frozen=True)
 class TaskDeferred(TaskEvent):
-    """An attempt waits in ``handle.defer_until``, without a slot. Its timeout stands still.
+    """An attempt began to wait in ``handle.defer_until``, without a slot. Its timeout is paused.
 
     Example:
         >>> deferred = events(steered, cloaca.events.TaskDeferred)
@@ -366,7 +368,7 @@ class TaskDeferred(TaskEvent):
 
 @dataclass(frozen=True)
 class TaskResumed(TaskEvent):
-    """An attempt that was deferred has a slot again, and runs on.
+    """A deferred attempt acquired a slot again and continued.
 
     Example:
         >>> cloaca.events.TaskResumed.__mro__[1].__name__
@@ -376,12 +378,12 @@ class TaskResumed(TaskEvent):
     attempt: int
     """Its number."""
     worker: int
-    """The slot that it runs in now, from 0."""
+    """The slot in which it continues, from 0."""
 
 
 @dataclass(frozen=True)
 class Request(Event):
-    """Somebody asked for something.
+    """A request to pause, resume or cancel the execution. Base class of these events.
 
     Example:
         >>> [(request.kind, request.by) for request in events(steered, cloaca.events.Request)]
@@ -389,14 +391,14 @@ class Request(Event):
     """
 
     by: str
-    """Who."""
+    """Who made the request."""
     reason: str | None
-    """Why."""
+    """The reason; ``None`` if none was given."""
 
 
 @dataclass(frozen=True)
 class ExecutionPaused(Request):
-    """No more attempts start.
+    """The execution was paused: no further attempt starts.
 
     Example:
         >>> [paused] = events(steered, cloaca.events.ExecutionPaused)
@@ -407,7 +409,7 @@ class ExecutionPaused(Request):
 
 @dataclass(frozen=True)
 class ExecutionUnpaused(Request):
-    """Attempts start again.
+    """The execution was resumed: attempts start again.
 
     Example:
         >>> [unpaused] = events(steered, cloaca.events.ExecutionUnpaused)
@@ -418,7 +420,7 @@ class ExecutionUnpaused(Request):
 
 @dataclass(frozen=True)
 class CancelRequested(Request):
-    """The execution was to be cancelled.
+    """The cancellation of the execution was requested.
 
     Example:
         >>> [request] = events(steered, cloaca.events.CancelRequested)
@@ -429,7 +431,7 @@ class CancelRequested(Request):
 
 @dataclass(frozen=True)
 class ExecutionRecovered(Event):
-    """Another process took the execution over.
+    """Another process resumed the execution.
 
     Example:
         >>> [recovered] = events(steered, cloaca.events.ExecutionRecovered)
@@ -440,12 +442,12 @@ class ExecutionRecovered(Event):
     environment: Mapping[str, Any]
     """The process: engine version, host, process id, Python version."""
     definition: str
-    """The fingerprint of the definition that it went on with."""
+    """The fingerprint of the definition that it continues with."""
 
 
 @dataclass(frozen=True)
 class ExecutionEnded(Event):
-    """The execution ended.
+    """The execution ended. Base class of the three outcomes.
 
     Example:
         >>> [ended] = events(history, cloaca.events.ExecutionEnded)
@@ -454,14 +456,14 @@ class ExecutionEnded(Event):
     """
 
     reason: str
-    """Why; empty when it completed."""
+    """The reason; empty if the execution completed."""
     context: str = field(repr=False)
-    """SHA-256 of the final context, in hex."""
+    """The SHA-256 of the final context, in hex."""
 
 
 @dataclass(frozen=True)
 class ExecutionCompleted(ExecutionEnded):
-    """The execution ended without a failure at the end of its graph.
+    """The execution completed: no task at the end of its graph failed.
 
     Example:
         >>> [completed] = events(history, cloaca.events.ExecutionCompleted)
@@ -472,7 +474,7 @@ class ExecutionCompleted(ExecutionEnded):
 
 @dataclass(frozen=True)
 class ExecutionFailed(ExecutionEnded):
-    """The execution ended with one.
+    """The execution failed: a task at the end of its graph failed, or it timed out.
 
     Example:
         >>> with cloaca.WorkflowBuilder("fails"):
@@ -519,11 +521,12 @@ _KINDS: dict[str, type[Event]] = {
         ExecutionCancelled,
     )
 }
-_PARTS: dict[str, Any] = {"reads": Reads._of, "error": TaskError._of}
+# Fields that have a class of their own.
+_CONVERTERS: dict[str, Any] = {"reads": Reads._of, "error": TaskError._of}
 
 
 def event_of(raw: Mapping[str, Any]) -> Event:
-    """The event that the log has. One of a kind that this version has no class for is a plain
+    """Build an event from the native history's dict. A kind unknown to this version becomes a plain
     [`Event`][cloaca.events.Event]."""
     body: Mapping[str, Any] | None = raw["body"]
     envelope = {name: raw[name] for name in ("seq", "time", "position", "hash", "previous")}
@@ -533,6 +536,6 @@ def event_of(raw: Mapping[str, Any]) -> Event:
         body = {**body, "value": _Erased(**erased)}
     kind: Any = _KINDS.get(raw["event"], Event)
     names = kind.__dataclass_fields__.keys() - Event.__dataclass_fields__.keys()
-    said = {name: value if (make := _PARTS.get(name)) is None else make(value) for name, value in body.items()}
-    event: Event = kind(**envelope, body=body, **{name: said.get(name) for name in names})
+    fields = {name: value if (make := _CONVERTERS.get(name)) is None else make(value) for name, value in body.items()}
+    event: Event = kind(**envelope, body=body, **{name: fields.get(name) for name in names})
     return event

@@ -1,4 +1,4 @@
-"""Executions that a runner was given, and as it lists them."""
+"""Executions: the handle that `submit` returns, and entries of listings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "ExecutionInfo"]
 
-# The states of what is unfinished and not run by the runner that was asked.
+# The statuses of unfinished executions that the runner does not run.
 HELD = ("Blocked", "Damaged")
 
 
 class ExecutionInfo(NamedTuple):
-    """An execution in a listing.
+    """An execution as ``list_executions`` returns it.
 
     Example:
         >>> import cloaca
@@ -35,27 +35,27 @@ class ExecutionInfo(NamedTuple):
     """
 
     id: str
-    """Its id."""
+    """The execution's id."""
     workflow_name: str
     """The workflow's name."""
     status: ExecutionStatus
-    """As in [`Execution.status`][cloaca.Execution.status]."""
+    """The status; see [`Execution.status`][cloaca.Execution.status]."""
     start_time: str
     """When it started (RFC 3339, UTC)."""
     end_time: str | None
-    """When it ended, or ``None``."""
+    """When it ended (RFC 3339, UTC); ``None`` if it has not ended."""
     events: int
-    """How many events it has."""
+    """The number of its events."""
     reason: str | None
     """Why it is blocked, damaged, deferred or waiting; otherwise ``None``."""
     until: str | None
-    """Until when it waits (RFC 3339, UTC), where that is known."""
+    """When its wait ends (RFC 3339, UTC), if known."""
     next_step: str | None
-    """What makes it go on, if somebody has to do something."""
+    """What to do to continue it; ``None`` if no action is needed."""
 
     @property
     def blocked(self) -> str | None:
-        """The ``reason``, if it is blocked or damaged: it is unfinished, and this runner does not run it.
+        """The ``reason`` if the execution is blocked or damaged, and so not run by this runner; otherwise ``None``.
 
         Example:
             >>> info.blocked is None
@@ -65,7 +65,7 @@ class ExecutionInfo(NamedTuple):
 
 
 class Execution:
-    """An execution that was submitted. It can be awaited: ``result = await execution``.
+    """A handle of a submitted execution. It can be awaited: ``result = await execution``.
 
     Example:
         >>> import cloaca
@@ -94,7 +94,7 @@ class Execution:
 
     @property
     def id(self) -> str:
-        """Its id, a UUID. Ids sort by the time at which they were made.
+        """The execution's id, a UUID. Generated ids sort by creation time.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -106,19 +106,19 @@ class Execution:
 
     @property
     def status(self) -> ExecutionStatus:
-        """How it stands, in the words of ``replay``:
+        """The current status, as ``replay`` shows it:
 
         | status | meaning |
         |---|---|
-        | ``Running`` | An attempt runs, or one is ready to. |
-        | ``Waiting`` | Nothing runs until the next attempt is due, or while no slot comes free. |
-        | ``Deferred`` | Its tasks wait in ``defer_until``, and hold no slot. |
+        | ``Running`` | An attempt is running or ready to run. |
+        | ``Waiting`` | No attempt is running: the next one is not due yet, or no slot is free. |
+        | ``Deferred`` | Its tasks wait in ``defer_until`` and hold no slot. |
         | ``Blocked`` | This runner does not run it: its workflow has another graph, or is not registered. |
-        | ``Damaged`` | Its history in the log is not what was written: it cannot be resumed. |
+        | ``Damaged`` | Its history in the log is damaged: it cannot be resumed. |
         | ``Paused`` | No further attempt starts until ``resume``. |
-        | ``Completed``, ``Failed``, ``Cancelled`` | It is over. |
+        | ``Completed``, ``Failed``, ``Cancelled`` | It has ended. |
 
-        (``replay`` has one more: ``NotRunning``, unfinished in a log that no process has.)
+        (``replay`` has one more: ``NotRunning``, for an unfinished execution in a log that no process holds.)
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -131,7 +131,7 @@ class Execution:
 
     @property
     def blocked(self) -> str | None:
-        """Why this runner does not run it although it is unfinished, and what to do; ``None`` if that is not so.
+        """The reason and the next step if the execution is blocked or damaged; otherwise ``None``.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -146,9 +146,9 @@ class Execution:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended: Completed, Failed or Cancelled.
+        """Whether the execution has ended: Completed, Failed or Cancelled.
 
-        A task that waits for another execution gives its slot back with this, so that the other can run:
+        A task can wait for another execution without holding a slot:
 
         Example:
             >>> with cloaca.WorkflowBuilder("nightly"):
@@ -164,13 +164,15 @@ class Execution:
         return self.status in ("Completed", "Failed", "Cancelled")
 
     def result(self, timeout: float | None = None) -> WorkflowResult:
-        """Waits for its end. Ctrl-C leaves the wait, and the execution running.
+        """Wait for the end of the execution and return its result.
+
+        Ctrl-C ends the wait; the execution continues.
 
         Args:
-            timeout: How many seconds to wait at most; ``None``: for ever.
+            timeout: The maximum wait in seconds; ``None`` waits without a limit.
 
         Raises:
-            WaitTimeoutError: It was still running then. (A ``TimeoutError``.)
+            WaitTimeoutError: The execution was still running after ``timeout`` seconds. (A ``TimeoutError``.)
 
         Example:
             >>> with cloaca.WorkflowBuilder("waits"):
@@ -193,14 +195,16 @@ class Execution:
         return self._host.wait(self._id, timeout)
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancels it: what has not started never does, an ``async def`` task is cancelled, and what a thread still does
-        counts no more. One that is blocked can be cancelled, too.
+        """Cancel the execution.
+
+        No further attempt starts and running ``async def`` tasks are cancelled. A task on a thread cannot be stopped;
+        its outcome is ignored. Blocked executions can be cancelled too.
 
         Args:
-            reason: Kept in the log.
+            reason: The reason to record in the log.
 
         Raises:
-            Error: It has ended.
+            Error: The execution has ended.
 
         Example:
             >>> with cloaca.WorkflowBuilder("waits"):
@@ -216,10 +220,10 @@ class Execution:
         self._host.engine.cancel(self._id, reason)
 
     def pause(self) -> None:
-        """Lets no further attempt start. What runs ends as usual.
+        """Pause the execution: no further attempt starts. Running attempts finish as usual.
 
         Raises:
-            Error: It has ended, is paused already, or is blocked.
+            Error: The execution has ended, is already paused, or is blocked.
 
         Example:
             >>> with cloaca.WorkflowBuilder("steps"):
@@ -242,11 +246,12 @@ class Execution:
         self._host.engine.pause(self._id)
 
     def resume(self) -> None:
-        """Lets attempts start again after [`pause`][cloaca.Execution.pause]. (What is blocked:
-        [`DefaultRunner.resume`][cloaca.DefaultRunner.resume].)
+        """Resume the execution after [`pause`][cloaca.Execution.pause].
+
+        To resume a blocked execution, use [`DefaultRunner.resume`][cloaca.DefaultRunner.resume].
 
         Raises:
-            Error: It is not paused.
+            Error: The execution is not paused.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -261,7 +266,7 @@ class Execution:
         self._host.engine.unpause(self._id)
 
     def history(self) -> History:
-        """What has happened up to now: every event, what each task saw, and where each value came from.
+        """Return the history up to now: every event, what each task read, and where each value came from.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -270,7 +275,7 @@ class Execution:
             ...     [event.kind for event in execution.history().events]
             ['ExecutionStarted', 'TaskStarted', 'ContextWritten', 'TaskCompleted', 'ExecutionCompleted']
         """
-        return self._host.past.history(self._id)
+        return self._host.history_source.history(self._id)
 
     def __await__(self) -> Generator[Any, None, WorkflowResult]:
         return self._host.wait_async(self._id).__await__()
@@ -282,20 +287,20 @@ class Execution:
         return hash(self._id)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("an Execution belongs to its runner; pickle its id, and ask a runner: get_execution(id)")
+        raise TypeError("an Execution cannot be pickled; pickle its id, and call get_execution(id) on a runner")
 
     def __repr__(self) -> str:
         try:
             standing = self._host.engine.standing(self._id)
         except Error:
-            # It belongs to another process, or its log cannot be read: what it is called can still be said.
+            # The runner belongs to another process, or its log cannot be read.
             return f"Execution(id={self._id!r})"
         reason = "" if standing["reason"] is None else f", reason={standing['reason']!r}"
         return f"Execution(id={self._id!r}, status={standing['status']!r}{reason})"
 
 
 def check_timeout(timeout: object) -> None:
-    """Before anything is started: a wrong timeout starts nothing."""
+    """Check a timeout argument. Called before anything starts, so that an invalid timeout has no effect."""
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):

@@ -1,4 +1,4 @@
-"""The past of an execution, and what it can be asked."""
+"""The history of an execution."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["History"]
 
 Moment: TypeAlias = int | datetime | timedelta | TaskReference | None
-"""A moment: after the event with this ``seq``; at a time; so long after the start; or when a task was done (its id, or
-its function), or one of these as text, as ``replay --at`` takes it."""
+"""A moment in a history: the ``seq`` of an event (the moment after it), a time, the time since the start, or a task's
+id or function (the moment after its last event). Also a string in the format of ``replay --at``."""
 
 
 class History:
-    """The past of one execution, as its log has it. Made by [`open`][cloaca.History.open], ``result.history()`` and
-    ``execution.history()``.
+    """The history of one execution, read from its log.
 
-    It is read once, in whole, and does not change; a log that a runner holds can be read, too. Looking at it runs none
-    of the tasks' code: only [`rerun`][cloaca.History.rerun] does, and [`debug`][cloaca.History.debug] lends its
-    context to whoever does.
+    Returned by [`open`][cloaca.History.open], ``result.history()`` and ``execution.history()``. It is an immutable
+    snapshot; a log that a runner holds can be read too. No method runs task code, except
+    [`rerun`][cloaca.History.rerun]. [`debug`][cloaca.History.debug] returns a context for running it yourself.
 
     Example:
         >>> import cloaca
@@ -57,28 +56,28 @@ class History:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], execution_id: str) -> History:
-        """Reads an execution from a log.
+        """Read the history of an execution from a log.
 
         Args:
-            path: The log, as a runner takes it: a path or a ``cloaca:///`` URL.
-            execution_id: The execution, as ``replay`` takes it: its id, any unique end or beginning of it (such as the
-                one in a hint), ``latest`` or ``@``, ``@-`` for the one before.
+            path: The log, as for a runner: a path or a ``cloaca:///`` URL.
+            execution_id: The execution, as for ``replay``: its id, a unique suffix or prefix of it (as shown in
+                hints), ``latest`` or ``@``, or ``@-`` for the one before the latest.
 
         Raises:
             ExecutionNotFoundError: The log has no such execution.
             ConfigurationError: There is no log at that path.
-            LogError: It cannot be read.
-            ValueError: That is no id, or several ids begin or end so.
+            LogError: The log cannot be read.
+            ValueError: The id is malformed or ambiguous.
 
         Example:
             >>> with cloaca.DefaultRunner("sums.log") as runner:
             ...     execution_id = runner.execute("sum", {"a": 1, "b": 2}).execution_id
-            ...     cloaca.History.open("sums.log", execution_id).status  # while the runner has the log, too
+            ...     cloaca.History.open("sums.log", execution_id).status  # even while a runner holds the log
             'Completed'
         """
         location = _url.parse(os.fspath(path))
         if location.path is None:
-            raise ConfigurationError("a log in memory belongs to its runner: use its get_execution(id).history()")
+            raise ConfigurationError("cannot open a log in memory; call get_execution(id).history() on its runner")
         return cls(NativeHistory.open(location.path, execution_id))
 
     @property
@@ -104,8 +103,8 @@ class History:
 
     @property
     def status(self) -> ExecutionStatus | Literal["unknown"]:
-        """How it stood when it was read, as in [`cloaca.WorkflowResult`][cloaca.WorkflowResult]; ``"unknown"`` if the
-        log's index cannot be read.
+        """The status when the history was read (see [`Execution.status`][cloaca.Execution.status]); ``"unknown"`` if
+        the log's index cannot be read.
 
         Example:
             >>> history.status
@@ -116,7 +115,7 @@ class History:
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """What the log's index says: id, log, workflow, version, status, times, cause, durability, counts, hash.
+        """The summary: id, log, workflow, version, status, times, cause, durability, counts and hash.
 
         Example:
             >>> history.info["events"], history.info["status"]
@@ -126,9 +125,9 @@ class History:
 
     @property
     def trouble(self) -> str | None:
-        """Why the events could not be read, or not folded, to the end; ``None`` if they could.
+        """Why the events could not be read or folded to the end; ``None`` if there was no problem.
 
-        What was before can be looked at; whatever asks for more raises this as a ``LogError``.
+        The history up to that point is accessible; any access beyond it raises this text as a ``LogError``.
 
         Example:
             >>> print(history.trouble)
@@ -138,7 +137,7 @@ class History:
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
-        """Every event, in order. See [`cloaca.events`][cloaca.events].
+        """All events, in order. See [`cloaca.events`][cloaca.events].
 
         Example:
             >>> [event.key for event in history.events if isinstance(event, cloaca.events.ContextWritten)]
@@ -148,7 +147,7 @@ class History:
 
     @cached_property
     def tasks(self) -> Mapping[str, TaskHistory]:
-        """What happened to each task, by id, in the order of their first events.
+        """The history of each task, by id, in the order of their first events.
 
         Example:
             >>> {task_id: task.outcome for task_id, task in history.tasks.items()}
@@ -157,16 +156,16 @@ class History:
         return {raw["task"]: TaskHistory._of(raw) for raw in self._native.tasks()}
 
     def state(self, at: Moment = None) -> State:
-        """How the execution stood at a moment.
+        """Return the state of the execution at a moment.
 
         Args:
             at: The ``seq`` of an event, a ``datetime``, a ``timedelta`` since the start, a task's id or function (its
-                last event), or text as ``replay --at`` takes it; by default the end.
+                last event), or a string in the format of ``replay --at``; by default the end.
 
         Raises:
-            MomentNotFoundError: There was no such moment. (A ``LookupError``.)
-            LogError: An event before it cannot be read: see ``trouble``.
-            ValueError: That is no moment.
+            MomentNotFoundError: The history has no such moment. (A ``LookupError``.)
+            LogError: An earlier event cannot be read: see ``trouble``.
+            ValueError: The moment is not valid.
 
         Example:
             >>> history.state(at=2).tasks["add"].state, history.state().tasks["add"].state
@@ -188,8 +187,9 @@ class History:
         return State(raw["seq"], raw["time"], raw["status"], states, tuple(raw["ready"]), context)
 
     def context(self, at: Moment = None) -> Context:
-        """The context at a moment (as for [`state`][cloaca.History.state]): what a task after all that was done would
-        have seen.
+        """Return the context at a moment: what a task depending on all tasks completed by then would see.
+
+        The argument and the errors are those of [`state`][cloaca.History.state].
 
         Example:
             >>> history.context(at=2), history.context()
@@ -198,11 +198,15 @@ class History:
         return self._native.context(*self._moment(at))
 
     def why(self, key: str, at: Moment = None) -> Why:
-        """Where a value came from, back to the input.
+        """Trace a value back to the input: the writes that it came from.
+
+        Args:
+            key: The context key.
+            at: The moment, as for [`state`][cloaca.History.state]; by default the end.
 
         Raises:
             UnknownKeyError: The context never had the key. (A ``KeyError``.)
-            MomentNotFoundError: There was no such moment.
+            MomentNotFoundError: The history has no such moment.
 
         Example:
             >>> [(step.key, step.value, step.task or "the input") for step in history.why("sum")]
@@ -213,15 +217,14 @@ class History:
         return Why(Step._of(raw) for raw in self._native.why(key, *self._moment(at)))
 
     def diff(self, other: History, ignore: Iterable[Literal["order", "attempts", "time"]] = ()) -> Diff:
-        """What differs between this execution, A, and another, B. Timing alone makes no two executions differ.
+        """Compare this execution, A, with another, B. Differences in timing alone do not count.
 
         Args:
-            other: B.
-            ignore: What not to compare: the ``order`` of the tasks, how many ``attempts`` they needed, how much
-                ``time`` they took.
+            other: The history of B.
+            ignore: What not to compare: the ``order`` of the tasks, their numbers of ``attempts``, their ``time``.
 
         Raises:
-            ValueError: Something else is to be ignored.
+            ValueError: ``ignore`` contains another word.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -233,15 +236,15 @@ class History:
             the input differs: b is 2 in A and 3 in B
         """
         if not isinstance(other, History):
-            raise TypeError(f"a history is compared with another one, not with {type(other).__name__}")
+            raise TypeError(f"other must be a History, not {type(other).__name__}")
         raw = self._native.diff(other._native, [ignore] if isinstance(ignore, str) else list(ignore))
         return Diff(raw["same"], raw["first"], tuple(raw["input"]), tuple(raw["tasks"]), tuple(raw["context"]))
 
     def verify(self) -> Verification:
-        """Whether the records are what was written, and the events follow from each other; found when it was read.
+        """Return whether the records are intact and the events consistent, as checked when the history was read.
 
         Raises:
-            ValueError: The history did not come from a log: what the hashes are made from is there alone.
+            ValueError: The history was read from JSON, which lacks the data that the hashes are computed from.
 
         Example:
             >>> history.verify().ok
@@ -249,26 +252,26 @@ class History:
         """
         raw = self._native.verify()
         if raw is None:
-            raise ValueError("a history that was read from JSON cannot be verified: open it from its log")
+            raise ValueError("a history read from JSON cannot be verified; open it from its log")
         return Verification(raw["ok"], raw["records"], raw["chained"], raw["folded"], tuple(raw["verdicts"]))
 
     def to_json(self) -> str:
-        """All of it as one JSON object, ``"format": "cloaca.replay/1"``; the same that ``replay ID --json`` gives.
+        """Return the history as a JSON object with ``"format": "cloaca.replay/1"``, as ``replay ID --json`` prints it.
 
         Example:
             >>> import json
-            >>> said = json.loads(history.to_json())
-            >>> said["format"], len(said["events"])
+            >>> exported = json.loads(history.to_json())
+            >>> exported["format"], len(exported["events"])
             ('cloaca.replay/1', 7)
         """
         return self._native.to_json()
 
     @classmethod
     def from_json(cls, text: str) -> History:
-        """What [`to_json`][cloaca.History.to_json] gave.
+        """Read a history from the JSON that [`to_json`][cloaca.History.to_json] returned.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: The text is not such JSON.
 
         Example:
             >>> cloaca.History.from_json(history.to_json()) == history
@@ -277,22 +280,22 @@ class History:
         return cls(NativeHistory.from_json(text))
 
     def rerun(self, task: TaskReference, attempt: int | None = None) -> Rerun:
-        """Calls today's function of a task with the context that it had then, and compares what it writes.
+        """Call a task's current function with the recorded context of an attempt, and compare what it writes.
 
-        Nothing is written to the log. What the function does besides its context (files, requests) it does again.
+        Nothing is written to the log. Side effects of the function (files, requests) happen again.
 
         Args:
-            task: Its id or function.
-            attempt: Which attempt; by default the one that completed, or else the last.
+            task: The task's id or function.
+            attempt: The number of the attempt; by default the one that completed, or else the last.
 
         Raises:
-            MomentNotFoundError: There was no such attempt.
-            WorkflowValidationError: No such task is defined in this process.
+            MomentNotFoundError: The task has no such attempt.
+            WorkflowValidationError: This process defines no such task.
 
         Example:
             >>> history.rerun("add").same
             True
-            >>> with cloaca.WorkflowBuilder("sum"):  # the function of today
+            >>> with cloaca.WorkflowBuilder("sum"):  # the current code
             ...     @cloaca.task
             ...     def add(context):
             ...         context["sum"] = context["a"] - context["b"]
@@ -306,9 +309,14 @@ class History:
 
     @contextmanager
     def debug(self, task: TaskReference, attempt: int | None = None) -> Iterator[Context]:
-        """The context that an attempt had, for a debugger: call the task's function with it, step through it, look at
-        what it changed. Nothing is written to the log, and [`rerun`][cloaca.History.rerun] and later blocks see none
-        of it.
+        """Provide the recorded context of an attempt, to debug the task's function with it.
+
+        The context is a copy: changes are not written to the log, and do not affect
+        [`rerun`][cloaca.History.rerun] or later blocks.
+
+        Args:
+            task: The task's id or function.
+            attempt: The number of the attempt; by default the one that completed, or else the last.
 
         Example:
             >>> import cloaca
@@ -318,14 +326,14 @@ class History:
             ...         context["half"] = context["whole"] / 2
             >>> with cloaca.DefaultRunner(":memory:") as runner:
             ...     history = runner.execute("halves", {"whole": "10"}).history()
-            >>> with history.debug("halve") as context:  # where `breakpoint()` may stand, too
+            >>> with history.debug("halve") as context:  # call breakpoint() here
             ...     context["whole"]
             '10'
         """
         yield self._native.attempt(self._task_id(task), attempt)[3]
 
     def _task_id(self, task: TaskReference) -> str:
-        """The id of a task of this execution, however it is named."""
+        """Return the id of a task of this execution, given its id, its full id or its function."""
         from ._references import task_id_of
 
         task_id = task_id_of(task)
@@ -336,11 +344,11 @@ class History:
         return task_id
 
     def _moment(self, at: Moment) -> tuple[str | None, str | None]:
-        """The moment as (text, task)."""
+        """Return the moment as (text, task), one of them ``None``."""
         if at is None:
             return None, None
         if isinstance(at, bool):
-            raise TypeError("a moment is the seq of an event, a time, or a task; not a bool")
+            raise TypeError("at must be the seq of an event, a time or a task, not a bool")
         if isinstance(at, int):
             if at < 0:
                 raise ValueError(f"the seq of an event is 0 or greater, not {at}")
@@ -351,14 +359,14 @@ class History:
             return at.astimezone(timezone.utc).isoformat(), None
         if isinstance(at, timedelta):
             if at < timedelta(0):
-                raise ValueError("a moment before the start is none")
+                raise ValueError("at must not be before the start of the execution")
             return f"+{at // timedelta(microseconds=1)}us", None
         if isinstance(at, (str, TaskNamespace)):
             task_id = self._task_id(at)
             return (None, task_id) if task_id in self.tasks else (str(at), None)
         if callable(at):
             return None, self._task_id(at)
-        raise TypeError(f"a moment is the seq of an event, a time, or a task; not {type(at).__name__}")
+        raise TypeError(f"at must be the seq of an event, a time or a task, not {type(at).__name__}")
 
     def __len__(self) -> int:
         return len(self.events)

@@ -1,5 +1,6 @@
-"""What a workflow takes as input: declared with [`workflow_params`][cloaca.workflow_params], checked wherever an
-execution is started.
+"""The declared inputs of workflows.
+
+Declared with [`workflow_params`][cloaca.workflow_params], and checked whenever an execution is started.
 
 >>> import cloaca
 >>> with cloaca.WorkflowBuilder("import_day") as builder:
@@ -26,14 +27,14 @@ __all__ = ["Parameter", "workflow_params"]
 
 Decorated = TypeVar("Decorated")
 
-# The engine adds these to the input of what a schedule starts.
-_OF_SCHEDULES = ("schedule_id", "schedule_expression", "schedule_timezone", "scheduled_time")
-# Where a function keeps what was declared on it, outside of a builder.
-_ON_FUNCTION = "__cloaca_params__"
+# The keys that the engine adds to the input of an execution started by a schedule.
+_SCHEDULE_KEYS = ("schedule_id", "schedule_expression", "schedule_timezone", "scheduled_time")
+# The attribute of a function that holds the inputs declared by decorating it, outside of a builder.
+_ATTRIBUTE = "__cloaca_params__"
 
 
 class Parameter(NamedTuple):
-    """A key of a workflow's input.
+    """A declared key of a workflow's input.
 
     Example:
         >>> builder.build().params["limit"]
@@ -41,30 +42,30 @@ class Parameter(NamedTuple):
     """
 
     type: str
-    """Its type, as it was declared."""
+    """The declared type."""
     required: bool
-    """Whether every input has to have it."""
+    """Whether every input must contain the key."""
     default: Any
-    """The value that is written where an input does not have it; ``None`` where it is required, too."""
+    """The default value, stored when an input lacks the key; ``None`` if the key is required."""
 
 
 class Part(Protocol):
-    """What one call of ``workflow_params`` declares."""
+    """The inputs declared by one call of ``workflow_params``."""
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
-        """The keys, in the order of their declaration."""
+        """The parameters by key, in the order of declaration."""
 
     @property
-    def takes_more(self) -> bool:
-        """Whether keys that are not declared are taken."""
+    def allows_extra(self) -> bool:
+        """Whether undeclared keys are accepted."""
 
     def complete(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """The values to write, and what is wrong."""
+        """Return the values to store, including defaults, and the problems found."""
 
 
 class Inputs:
-    """All that a workflow declares."""
+    """All declared inputs of a workflow."""
 
     __slots__ = ("_parts",)
 
@@ -74,16 +75,16 @@ class Inputs:
             self.add(part)
 
     def add(self, part: Part) -> None:
-        """Adds what another call declares; the same one again changes nothing.
+        """Add the inputs of another call. Adding equal inputs again has no effect.
 
         Raises:
-            ValueError: It declares a key that is declared.
+            ValueError: A key is already declared.
         """
         if part in self._parts:
             return
-        twice = [name for name in part.parameters if name in self.parameters]
-        if twice:
-            raise ValueError(f"workflow_params declares {', '.join(map(repr, twice))} a second time")
+        repeated = [name for name in part.parameters if name in self.parameters]
+        if repeated:
+            raise ValueError(f"workflow_params declares {', '.join(map(repr, repeated))} a second time")
         self._parts.append(part)
 
     def __bool__(self) -> bool:
@@ -91,40 +92,40 @@ class Inputs:
         return bool(self._parts)
 
     def copy(self) -> Inputs:
-        """The same, to be added to."""
+        """Return a copy that can be extended independently."""
         return Inputs(self._parts)
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Every key."""
+        """All parameters by key."""
         return {name: parameter for part in self._parts for name, parameter in part.parameters.items()}
 
     def complete(self, workflow: str, context: Context, *, by_schedule: bool = False) -> Context:
-        """The input with the defaults in it.
+        """Return the input with the defaults added.
 
         Args:
             workflow: The workflow's name, for the message.
-            context: The input. It is not changed.
-            by_schedule: Whether a schedule starts it, which adds keys of its own.
+            context: The input. It is not modified.
+            by_schedule: Whether a schedule starts the execution, which adds keys of its own.
 
         Raises:
-            WorkflowInputError: It is not what is declared.
+            WorkflowInputError: The input does not match the declaration.
         """
         if not self._parts:
             return context
         values = context.to_dict()
         known = self.parameters
-        problems = [] if any(part.takes_more for part in self._parts) else _unknown(values, known, by_schedule)
+        problems = [] if any(part.allows_extra for part in self._parts) else _unknown(values, known, by_schedule)
         completed = context.copy()
         for part in self._parts:
-            # What a schedule adds when it fires is not missing before.
-            later = _OF_SCHEDULES if by_schedule else ()
-            own = {name: values[name] for name in values if part.takes_more or name in part.parameters}
-            waits = [name for name in later if name in part.parameters and name not in values]
-            added, wrong = part.complete({**own, **dict.fromkeys(waits, "")})
-            problems += wrong
-            for name, value in added.items():
-                if name not in waits and (name not in values or values[name] != value):
+            # The keys that a schedule adds when it fires are not missing before: placeholders stand in for them.
+            added_later = _SCHEDULE_KEYS if by_schedule else ()
+            own = {name: values[name] for name in values if part.allows_extra or name in part.parameters}
+            pending = [name for name in added_later if name in part.parameters and name not in values]
+            stored, found = part.complete({**own, **dict.fromkeys(pending, "")})
+            problems += found
+            for name, value in stored.items():
+                if name not in pending and (name not in values or values[name] != value):
                     completed[name] = value
         if problems:
             raise WorkflowInputError(
@@ -136,7 +137,7 @@ class Inputs:
 def _unknown(values: Mapping[str, Any], known: Mapping[str, Parameter], by_schedule: bool) -> list[str]:
     problems = []
     for name in values:
-        if name in known or (by_schedule and name in _OF_SCHEDULES):
+        if name in known or (by_schedule and name in _SCHEDULE_KEYS):
             continue
         near = nearest(name, [other for other in known if other not in values])
         hint = f", did you mean {near!r}?" if near else ""
@@ -145,12 +146,12 @@ def _unknown(values: Mapping[str, Any], known: Mapping[str, Parameter], by_sched
 
 
 class _Fields:
-    """Keys with their types and defaults; those of a dataclass are also given to it."""
+    """Keys with types and defaults. Those of a dataclass are also passed to its constructor, as a check."""
 
     def __init__(self, fields: Mapping[str, _json_types.Field], dataclass: type | None = None) -> None:
         self._fields = dict(fields)
         self._dataclass = dataclass
-        self.takes_more = False
+        self.allows_extra = False
         self.parameters = {
             name: Parameter(_json_types.shown(field.annotation), field.is_required, field.default())
             for name, field in self._fields.items()
@@ -159,7 +160,7 @@ class _Fields:
     def complete(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         completed, problems = _json_types.complete(self._fields, values)
         if self._dataclass is not None and not problems:
-            problems = _json_types.refused_by(self._dataclass, completed)
+            problems = _json_types.construction_problems(self._dataclass, completed)
         return completed, problems
 
     def __eq__(self, other: object) -> bool:
@@ -173,12 +174,12 @@ class _Model:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self.takes_more = model.model_config.get("extra") == "allow"
+        self.allows_extra = model.model_config.get("extra") == "allow"
         self._names: dict[str, tuple[str, ...]] = {}
         self.parameters: dict[str, Parameter] = {}
         for name, field in model.model_fields.items():
             key = field.alias or name
-            default = None if field.is_required() else _dumped(field.get_default(call_default_factory=True))
+            default = None if field.is_required() else _as_json(field.get_default(call_default_factory=True))
             self.parameters[key] = Parameter(_json_types.shown(field.annotation), field.is_required(), default)
 
     def complete(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -186,7 +187,7 @@ class _Model:
         try:
             model = self._model.model_validate(dict(values))
         except pydantic.ValidationError as error:
-            return {}, [_of_pydantic(problem, self.parameters) for problem in error.errors()]
+            return {}, [_pydantic_problem(problem, self.parameters) for problem in error.errors()]
         dumped: dict[str, Any] = model.model_dump(mode="json", by_alias=True)
         return dumped, []
 
@@ -196,20 +197,20 @@ class _Model:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _dumped(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     pydantic_core = sys.modules["pydantic_core"]
     return pydantic_core.to_jsonable_python(value)
 
 
-def _of_pydantic(problem: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing" and place in parameters:
-        return f"{place!r} ({parameters[place].type}) is missing"
-    return f"{place!r}: {problem['msg']}" if place else str(problem["msg"])
+def _pydantic_problem(problem: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing" and path in parameters:
+        return f"{path!r} ({parameters[path].type}) is missing"
+    return f"{path!r}: {problem['msg']}" if path else str(problem["msg"])
 
 
 class _Declaration:
-    """What ``workflow_params`` returns: a decorator, for those who write it as one."""
+    """The decorator that ``workflow_params`` returns. It does nothing if the call already declared the inputs."""
 
     def __init__(self, part: Part, is_used: bool) -> None:
         self._part = part
@@ -220,9 +221,9 @@ class _Declaration:
             return decorated
         self._is_used = True
         if not _is_function(decorated):
-            raise TypeError(f"workflow_params decorates a task's function, not {decorated!r}")
+            raise TypeError(f"workflow_params must decorate a function, not {decorated!r}")
         try:
-            setattr(decorated, _ON_FUNCTION, self._part)
+            setattr(decorated, _ATTRIBUTE, self._part)
         except (AttributeError, TypeError):
             raise TypeError(
                 f"workflow_params cannot decorate {decorated!r}; call it inside `with cloaca.WorkflowBuilder(...)`"
@@ -238,8 +239,8 @@ class _Declaration:
             from . import _logging
 
             _logging.warning(
-                "workflow_params(%s) has no effect: it was called outside of a `with cloaca.WorkflowBuilder(...)` "
-                "block, and decorates no task",
+                "workflow_params(%s) has no effect: call it inside a `with cloaca.WorkflowBuilder(...)` block, or "
+                "decorate a task with it",
                 ", ".join(self._part.parameters),
             )
 
@@ -249,28 +250,27 @@ def _is_function(decorated: object) -> bool:
 
 
 def workflow_params(model: type | None = None, /, **params: Any) -> Callable[[Decorated], Decorated]:
-    """Declares the input of a workflow: call it inside ``with WorkflowBuilder(...)``, or decorate one of the workflow's
-    tasks with it.
+    """Declare the input of a workflow.
 
-    From then on the input of every execution is checked before anything is written: those of
-    [`execute`][cloaca.DefaultRunner.execute] and [`submit`][cloaca.DefaultRunner.submit], of a schedule when it is
-    made, and of a trigger when it fires. Unknown keys, missing ones and values of another type are a
-    [`WorkflowInputError`][cloaca.errors.WorkflowInputError]. Defaults are written as input, so that the history shows
-    what a task saw. (A schedule that was made before its workflow was known is checked when it fires; its execution
-    fails before any task runs.)
+    Call it inside ``with WorkflowBuilder(...)``, or decorate one of the workflow's tasks with it. The input of every
+    execution is then checked before anything is written: in [`execute`][cloaca.DefaultRunner.execute] and
+    [`submit`][cloaca.DefaultRunner.submit], when a schedule is created, and when a trigger fires. Unknown keys, missing
+    keys and values of the wrong type raise a [`WorkflowInputError`][cloaca.errors.WorkflowInputError]. Defaults are
+    stored as part of the input, so that the history shows what a task read. (If a schedule was created before its
+    workflow was registered, its input is checked when it fires: the execution fails before any task runs.)
 
     Args:
-        model: A dataclass, or a pydantic model, whose fields are the keys. What its ``__post_init__`` or its validators
-            refuse is refused.
+        model: A dataclass or a pydantic model whose fields are the keys. Its ``__post_init__`` or its validators are
+            applied too.
         params: Each key with its type, ``day=str``, or with a type and a default, ``limit=(int, 100)``. Types: ``str``,
-            ``int``, ``float`` (takes integers), ``bool``, ``list``, ``dict``, ``Any``, and those made of them:
+            ``int``, ``float`` (accepts integers), ``bool``, ``list``, ``dict``, ``Any``, and combinations of them:
             ``list[int]``, ``dict[str, float]``, ``int | None``, ``Literal["a", "b"]``, dataclasses.
 
     Returns:
-        A decorator that returns what it decorates.
+        A decorator that returns the function unchanged.
 
     Raises:
-        TypeError: A type is not one of JSON's values, or a default is not of its type.
+        TypeError: A type does not describe a JSON value, or a default does not match its type.
         ValueError: A key is declared a second time.
 
     Example:
@@ -282,17 +282,17 @@ def workflow_params(model: type | None = None, /, **params: Any) -> Callable[[De
         Traceback (most recent call last):
         cloaca.errors.WorkflowInputError: the input of workflow 'import_day' is not valid: 'limt' is unknown, did you mean 'limit'?
     """  # noqa: E501 - the message is one line
-    from ._task import declare_around
+    from ._task import declare_in_enclosing
 
     part = _part(model, params)
-    return _Declaration(part, declare_around(part))
+    return _Declaration(part, declare_in_enclosing(part))
 
 
 def _part(model: Any, params: Mapping[str, Any]) -> Part:
     if model is None:
         return _Fields({name: _json_types.declared(name, given) for name, given in params.items()})
     if params:
-        raise TypeError("workflow_params takes a model or keywords, not both")
+        raise TypeError("pass a model or keywords to workflow_params, not both")
     if isinstance(model, type) and hasattr(model, "__dataclass_fields__"):
         return _Fields(_json_types.fields_of(model), model)
     if isinstance(model, type) and hasattr(model, "model_validate") and hasattr(model, "model_fields"):
@@ -301,27 +301,28 @@ def _part(model: Any, params: Mapping[str, Any]) -> Part:
 
 
 def declared_on(functions: Sequence[Callable[..., Any]]) -> list[Part]:
-    """What was declared on the functions of a workflow's tasks."""
-    parts = (getattr(function, _ON_FUNCTION, None) for function in functions)
-    # A proxy has an attribute of every name.
+    """Return the inputs declared by decorating the functions of a workflow's tasks."""
+    parts = (getattr(function, _ATTRIBUTE, None) for function in functions)
+    # A proxy or mock returns something for any attribute name.
     return [part for part in parts if isinstance(part, (_Fields, _Model))]
 
 
 def check_scheduled(inputs: Inputs, attempt: Attempt) -> None:
-    """Checks the input of an execution that a schedule started, before its first task runs: the schedule may be older
-    than the declaration.
+    """Check the input of an execution that a schedule started, before its first task runs.
+
+    The schedule may be older than the declaration.
 
     Raises:
-        WorkflowInputError: It is not what is declared.
+        WorkflowInputError: The input does not match the declaration.
     """
     import json
 
-    # `attempt.context` would note down that the task read all this.
-    seen = {key: json.loads(text) for key, text in sighting_of(attempt.context)[0]}
-    if "schedule_id" not in seen:
+    # Reading through `attempt.context` would be recorded as reads of the task.
+    values = {key: json.loads(text) for key, text in sighting_of(attempt.context)[0]}
+    if "schedule_id" not in values:
         return
-    completed = inputs.complete(attempt.workflow, Context(seen), by_schedule=True)
-    missing = [name for name in completed if name not in seen]
+    completed = inputs.complete(attempt.workflow, Context(values), by_schedule=True)
+    missing = [name for name in completed if name not in values]
     if missing:
         raise WorkflowInputError(
             f"the input of workflow '{attempt.workflow}' is not valid: its schedule is older than the declaration of "

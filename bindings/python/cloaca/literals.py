@@ -1,4 +1,4 @@
-"""The words that arguments take and results have, as types: a type checker names the line of a misspelt one.
+"""Literal types for string arguments and results, so that type checkers report misspelled ones.
 
 >>> import cloaca
 >>> def with_backoff(backoff: cloaca.literals.Backoff):
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-# Unions of single words: `stubtest` compares what a checker makes of an alias with the alias.
+# Unions of single literals, because `stubtest` compares an alias with the type checker's normalized form of it.
 
 __all__ = [
     "Backend",
@@ -24,13 +24,13 @@ __all__ = [
 ]
 
 Backend: TypeAlias = Literal["sqlite"] | Literal["postgres"]
-"""What ``cloaca.get_backend()`` returns."""
+"""The return values of ``cloaca.get_backend()``."""
 
 Backoff: TypeAlias = Literal["fixed"] | Literal["linear"] | Literal["exponential"]
 """``retry_backoff`` of [`task`][cloaca.task]."""
 
 RetryWhen: TypeAlias = Literal["never"] | Literal["transient"] | Literal["all"]
-"""``retry_condition`` of [`task`][cloaca.task], where it is a word."""
+"""``retry_condition`` of [`task`][cloaca.task], if it is a string."""
 
 Rule: TypeAlias = (
     Literal["none_failed"]
@@ -62,7 +62,7 @@ ExecutionStatus: TypeAlias = (
     | Literal["Failed"]
     | Literal["Cancelled"]
 )
-"""How an execution stands. ``Pending`` is a word of Cloacina's, for programs that compare with it."""
+"""The status of an execution. ``Pending`` never occurs; it exists for programs written for Cloacina."""
 
 TaskStatus: TypeAlias = (
     Literal["Pending"]
@@ -74,7 +74,7 @@ TaskStatus: TypeAlias = (
     | Literal["Skipped"]
     | Literal["Cancelled"]
 )
-"""How a task of an execution stands."""
+"""The state of a task of an execution."""
 
 Operator: TypeAlias = (
     Literal["Equals", "NotEquals", "GreaterThan", "LessThan", "Contains", "NotContains", "Exists", "NotExists"]
@@ -83,4 +83,4 @@ Operator: TypeAlias = (
     | Literal["notequals", "greaterthan", "lessthan", "notcontains", "notexists", "equal", "not_equal", "notequal"]
     | Literal["==", "!=", ">", "<", "eq", "ne", "gt", "lt", "EQ", "NE", "GT", "LT"]
 )
-"""``operator`` of [`context_value`][cloaca.context_value], in the usual spellings."""
+"""``operator`` of [`context_value`][cloaca.context_value], in the common spellings."""

@@ -1,4 +1,4 @@
-"""Names of tasks across tenants, packages and workflows."""
+"""Full names of tasks: tenant, package, workflow and task."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ _SEPARATOR = "::"
 
 
 def plain_id(task_id: str, workflow: WorkflowContext, known: Container[str]) -> str:
-    """The plain id that the full id of a task of a workflow means. Any other id stays: a plain one, one that a task of
-    the workflow has as it is, and one of another workflow.
+    """Return the plain id for a full id of a task of the workflow.
+
+    Other ids are returned unchanged: plain ids, ids in ``known``, and full ids of other workflows.
     """
     if task_id in known:
         return task_id
@@ -20,7 +21,7 @@ def plain_id(task_id: str, workflow: WorkflowContext, known: Container[str]) -> 
 
 
 def is_full_id(task_id: str) -> bool:
-    """Whether it is of the form ``tenant::package::workflow::task``."""
+    """Return whether the id has the form ``tenant::package::workflow::task``."""
     parts = task_id.split(_SEPARATOR)
     return len(parts) == 4 and all(parts)
 
@@ -39,15 +40,15 @@ class TaskNamespace:
     def __init__(self, tenant_id: str, package_name: str, workflow_id: str, task_id: str) -> None:
         for part in (tenant_id, package_name, workflow_id, task_id):
             if not isinstance(part, str):
-                raise TypeError(f"the parts of a namespace are texts, not {part!r}")
+                raise TypeError(f"the parts of a namespace must be str, not {part!r}")
         self._parts = (tenant_id, package_name, workflow_id, task_id)
 
     @staticmethod
     def from_string(namespace_str: str) -> TaskNamespace:
-        """The namespace that the text names.
+        """Parse a full name.
 
         Raises:
-            ValueError: It does not have four parts.
+            ValueError: The name does not have four parts.
 
         Example:
             >>> cloaca.TaskNamespace.from_string("acme::sales::etl::load").package_name
@@ -64,7 +65,7 @@ class TaskNamespace:
 
     @property
     def tenant_id(self) -> str:
-        """The tenant.
+        """The tenant's id.
 
         Example:
             >>> load.tenant_id
@@ -74,7 +75,7 @@ class TaskNamespace:
 
     @property
     def package_name(self) -> str:
-        """The package.
+        """The package's name.
 
         Example:
             >>> load.package_name
@@ -84,7 +85,7 @@ class TaskNamespace:
 
     @property
     def workflow_id(self) -> str:
-        """The workflow.
+        """The workflow's id.
 
         Example:
             >>> load.workflow_id
@@ -94,7 +95,7 @@ class TaskNamespace:
 
     @property
     def task_id(self) -> str:
-        """The task; empty in the namespace of a workflow.
+        """The task's id; empty in the namespace of a workflow.
 
         Example:
             >>> load.task_id, load.parent().task_id
@@ -103,7 +104,7 @@ class TaskNamespace:
         return self._parts[3]
 
     def parent(self) -> TaskNamespace:
-        """The namespace of the workflow: the same without the task.
+        """Return the namespace of the workflow: the same without the task.
 
         Example:
             >>> str(load.parent())
@@ -112,7 +113,7 @@ class TaskNamespace:
         return TaskNamespace(*self._parts[:3], "")
 
     def is_child_of(self, parent: TaskNamespace) -> bool:
-        """Whether it is a task of the workflow that ``parent`` is the namespace of.
+        """Return whether this is a task of the workflow with the namespace ``parent``.
 
         Example:
             >>> load.is_child_of(load.parent()), load.is_child_of(load)
@@ -121,7 +122,7 @@ class TaskNamespace:
         return bool(self.task_id) and self.parent() == parent
 
     def is_sibling_of(self, other: TaskNamespace) -> bool:
-        """Whether both are tasks of one workflow.
+        """Return whether both are tasks of the same workflow.
 
         Example:
             >>> load.is_sibling_of(cloaca.TaskNamespace("acme", "sales", "etl", "extract"))
@@ -146,7 +147,7 @@ class TaskNamespace:
 
 
 class WorkflowContext(NamedTuple):
-    """Where a workflow lives: what the names of its tasks start with.
+    """The namespace of a workflow: the prefix of its tasks' full names.
 
     Example:
         >>> sales = cloaca.WorkflowContext("acme", "sales", "etl")
@@ -155,15 +156,15 @@ class WorkflowContext(NamedTuple):
     """
 
     tenant_id: str
-    """The tenant."""
+    """The tenant's id."""
     package_name: str
-    """The package."""
+    """The package's name."""
     workflow_id: str
-    """The workflow."""
+    """The workflow's id."""
 
     @staticmethod
     def default() -> WorkflowContext:
-        """Where workflows live that do not say.
+        """Return the default namespace.
 
         Example:
             >>> cloaca.WorkflowContext.default().workflow_namespace()
@@ -172,7 +173,7 @@ class WorkflowContext(NamedTuple):
         return WorkflowContext("public", "embedded", "default")
 
     def task_namespace(self, task_id: str) -> TaskNamespace:
-        """The full name of a task of this workflow.
+        """Return the full name of a task of this workflow.
 
         Example:
             >>> str(sales.task_namespace("load"))
@@ -181,10 +182,10 @@ class WorkflowContext(NamedTuple):
         return TaskNamespace(self.tenant_id, self.package_name, self.workflow_id, task_id)
 
     def resolve_dependency(self, task_name: str) -> TaskNamespace:
-        """The full name of a dependency: a plain id is one of this workflow, a full name stays.
+        """Return the full name of a dependency. A plain id refers to a task of this workflow.
 
         Raises:
-            ValueError: It has ``::``, and not four parts.
+            ValueError: The name contains ``::`` but does not have four parts.
 
         Example:
             >>> str(sales.resolve_dependency("load")), str(sales.resolve_dependency("acme::stock::etl::count"))
@@ -195,7 +196,7 @@ class WorkflowContext(NamedTuple):
         return self.task_namespace(task_name)
 
     def workflow_namespace(self) -> str:
-        """``tenant::package::workflow``.
+        """Return the namespace as ``tenant::package::workflow``.
 
         Example:
             >>> sales.workflow_namespace()
@@ -204,7 +205,7 @@ class WorkflowContext(NamedTuple):
         return _SEPARATOR.join(self)
 
     def contains_namespace(self, namespace: TaskNamespace) -> bool:
-        """Whether that is a task of this workflow.
+        """Return whether a full name belongs to a task of this workflow.
 
         Example:
             >>> sales.contains_namespace(sales.task_namespace("load"))

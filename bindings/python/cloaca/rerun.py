@@ -1,4 +1,4 @@
-"""Running a task's code of today on the context of a past attempt."""
+"""Rerunning a task's current code with the recorded context of an attempt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Rerun"]
 
 @dataclass(frozen=True)
 class Rerun:
-    """What a task's code of today does with the context of a past attempt.
+    """The result of calling a task's current code with the recorded context of an attempt.
 
     Example:
         >>> with cloaca.WorkflowBuilder("share"):
@@ -29,7 +29,7 @@ class Rerun:
         ...         context["share"] = 100 / context["rows"]
         >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     history = runner.execute("share", {"rows": 0}).history()
-        >>> with cloaca.WorkflowBuilder("share"):  # mended
+        >>> with cloaca.WorkflowBuilder("share"):  # fixed
         ...     @cloaca.task(retry_attempts=1)
         ...     def divide(context):
         ...         context["share"] = 100 / context["rows"] if context["rows"] else None
@@ -39,23 +39,23 @@ class Rerun:
     """
 
     task: str
-    """The task."""
+    """The task's id."""
     attempt: int
-    """The attempt whose context it had."""
+    """The number of the recorded attempt."""
     same: bool
-    """Whether it wrote the same values, or failed where it had failed."""
+    """Whether the rerun wrote the same values, and failed exactly if the recorded attempt had failed."""
     writes: Mapping[str, Any]
-    """What it wrote now; a key that it removed is in ``removed``."""
+    """The values written by the rerun."""
     recorded: Mapping[str, Any]
-    """What the attempt wrote then."""
+    """The values written by the recorded attempt."""
     removed: frozenset[str]
-    """The keys that it removed now."""
+    """The keys removed by the rerun."""
     differences: tuple[str, ...]
-    """The keys where the two differ."""
+    """The keys whose values differ."""
     outcome: str = field(repr=False)
-    """How the attempt ended then: ``completed``, ``failed``, ``running``, ``abandoned`` or ``cancelled``."""
+    """The outcome of the recorded attempt: ``completed``, ``failed``, ``running``, ``abandoned`` or ``cancelled``."""
     error: BaseException | None = None
-    """What it raised now."""
+    """The exception raised by the rerun; ``None`` if it raised none."""
 
 
 def rerun(history: History, task: TaskReference, attempt: int | None) -> Rerun:
@@ -65,7 +65,7 @@ def rerun(history: History, task: TaskReference, attempt: int | None) -> Rerun:
     spec = _spec(history.workflow_name, task_id)
     error: BaseException | None = None
     try:
-        # As the runner does: what the task sets in its context of `contextvars` is not the caller's.
+        # As in the runner, the task gets its own `contextvars` context, so that it cannot change the caller's.
         handle = TaskHandle(task_id, number, history.execution_id)
         contextvars.Context().run(_call, spec, context, handle)
     except Exception as raised:
@@ -88,7 +88,7 @@ def rerun(history: History, task: TaskReference, attempt: int | None) -> Rerun:
 
 
 def _spec(workflow: str | None, task_id: str) -> TaskSpec:
-    """The task of the registered workflow, or of the registry."""
+    """Return the task of the registered workflow, or else of the registry."""
     from ._task import registry
     from .workflow import workflows
 
@@ -116,7 +116,7 @@ def _call(spec: TaskSpec, context: Context, handle: TaskHandle) -> None:
 
 
 def _normal(writes: list[tuple[str, str | None]]) -> dict[str, str | None]:
-    """Each value as text in which only a difference of the value is one: the order of an object's keys is none."""
+    """Normalize values as JSON text, to compare them independently of the order of object keys."""
     return {key: None if text is None else Context({"": _value(text)}).to_json() for key, text in writes}
 
 

@@ -1,4 +1,4 @@
-"""How an execution ended."""
+"""The results of executions and tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import LogError, TaskTimeoutError, WorkflowFailedError
 
 if TYPE_CHECKING:
     from ._cloaca import RawOutcome, RawTask
-    from ._past import Past
+    from ._history_source import HistorySource
     from .history import History
     from .literals import ExecutionStatus, TaskStatus
 
@@ -22,7 +22,7 @@ __all__ = ["PipelineResult", "TaskResult", "WorkflowResult"]
 
 
 class TaskResult(NamedTuple):
-    """How a task ended, or how it stands.
+    """The outcome of a task, or its state if it has not ended.
 
     Example:
         >>> import cloaca
@@ -40,20 +40,20 @@ class TaskResult(NamedTuple):
     """``Pending``, ``Running``, ``Deferred`` (it waits without a slot), ``WaitingRetry``, ``Completed``, ``Failed``,
     ``Skipped`` or ``Cancelled``."""
     attempts: int
-    """How many attempts were started."""
+    """The number of attempts started."""
     error: str | None
-    """The last error, as ``ValueError: what it says``; why it was skipped, for a skipped task, which begins with
-    ``skipped by failure`` if a failure upstream was not handled."""
+    """The last error, such as ``ValueError: message``; for a skipped task the reason, which begins with
+    ``skipped by failure`` if an upstream failure was not handled."""
     traceback: str | None
-    """Where that was raised."""
+    """The traceback of that error."""
     started: str | None
     """When its first attempt started (RFC 3339)."""
     ended: str | None
-    """When it was settled (RFC 3339)."""
+    """When it completed, failed, was skipped or was cancelled (RFC 3339)."""
 
 
 class WorkflowResult:
-    """How an execution ended. (``PipelineResult`` is the same class.)
+    """The result of an execution. (``PipelineResult`` is the same class.)
 
     Example:
         >>> import cloaca
@@ -78,23 +78,25 @@ class WorkflowResult:
         "_failed",
         "_failed_type",
         "_final_context",
-        "_past",
         "_raw_tasks",
+        "_source",
         "_started",
         "_status",
         "_tasks",
         "_workflow_name",
     )
 
-    def __init__(self, raw: RawOutcome, cause: BaseException | None = None, past: Past | None = None) -> None:
-        self._past = past
+    def __init__(
+        self, raw: RawOutcome, cause: BaseException | None = None, source: HistorySource | None = None
+    ) -> None:
+        self._source = source
         self._execution_id = raw["execution_id"]
         self._workflow_name = raw["workflow_name"]
         self._status = raw["status"]
         self._final_context = raw["context"]
         self._error_message = raw["error"]
         self._raw_tasks = raw["tasks"]
-        # Made when somebody asks: that takes longer than all else here.
+        # Built on first access: that is the most expensive part.
         self._tasks: Mapping[str, TaskResult] | None = None
         self._started = raw["started"]
         self._ended = raw["ended"]
@@ -104,12 +106,13 @@ class WorkflowResult:
         if failed is not None:
             types = (task["error_type"] for task in raw["tasks"] if task["task_id"] == failed[0])
             self._failed_type = next(types, None)
-        # An attempt that timed out may have raised something later; that is not why it failed.
+        # An attempt that timed out may raise later; that exception is not the cause of the failure.
         self._cause = cause if cause is not None and name_of(type(cause)) == self._failed_type else None
 
     @property
     def execution_id(self) -> str:
-        """Its id, a UUID: what ``replay`` and [`DefaultRunner.get_execution`][cloaca.DefaultRunner.get_execution] take.
+        """The execution's id, a UUID, for ``replay`` and
+        [`DefaultRunner.get_execution`][cloaca.DefaultRunner.get_execution].
 
         Example:
             >>> len(result.execution_id)
@@ -129,8 +132,8 @@ class WorkflowResult:
 
     @property
     def status(self) -> ExecutionStatus:
-        """``Completed``, ``Failed`` or ``Cancelled``; of one that goes on, as
-        [`Execution.status`][cloaca.Execution.status].
+        """The status: ``Completed``, ``Failed`` or ``Cancelled``, or as in
+        [`Execution.status`][cloaca.Execution.status] if the execution has not ended.
 
         Example:
             >>> result.status
@@ -140,7 +143,7 @@ class WorkflowResult:
 
     @property
     def final_context(self) -> Context:
-        """What a task after all the others would see: the input, and what tasks that completed wrote.
+        """The final context: the input, and the writes of the completed tasks, as a task after all others would see it.
 
         Example:
             >>> result.final_context
@@ -150,7 +153,7 @@ class WorkflowResult:
 
     @property
     def error_message(self) -> str | None:
-        """Which task, which attempt, which exception, and what to do; ``None`` if it did not fail.
+        """The error: the task, the attempt, the exception and what to do; ``None`` if the execution did not fail.
 
         Example:
             >>> result.error_message
@@ -174,7 +177,7 @@ class WorkflowResult:
 
     @property
     def start_time(self) -> str:
-        """When it started (RFC 3339, UTC).
+        """When the execution started (RFC 3339, UTC).
 
         Example:
             >>> import datetime
@@ -185,7 +188,7 @@ class WorkflowResult:
 
     @property
     def end_time(self) -> str | None:
-        """When it ended (RFC 3339, UTC); ``None`` while it runs.
+        """When the execution ended (RFC 3339, UTC); ``None`` while it is running.
 
         Example:
             >>> result.end_time > result.start_time
@@ -195,7 +198,7 @@ class WorkflowResult:
 
     @property
     def duration(self) -> timedelta | None:
-        """How long it took, waits between attempts included; ``None`` while it runs.
+        """The time from start to end, including delays between attempts; ``None`` while it is running.
 
         Example:
             >>> 0 < result.duration.total_seconds() < 60
@@ -214,12 +217,12 @@ class WorkflowResult:
         return self.error_message
 
     def raise_for_status(self) -> WorkflowResult:
-        """Returns the result if the execution completed.
+        """Return the result itself if the execution completed; raise otherwise.
 
         Raises:
-            WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process: the
-                exception and its traceback, but not the local variables of its frames, which are freed when the attempt
-                ends.
+            WorkflowFailedError: The execution did not complete. The cause is the exception that the task raised, with
+                its traceback, if it is still in this process. The local variables of its frames are freed when the
+                attempt ends.
 
         Example:
             >>> try:
@@ -244,10 +247,10 @@ class WorkflowResult:
         ) from cause
 
     def history(self) -> History:
-        """What happened: every event, what each task saw, and where each value came from.
+        """Return the history: every event, what each task read, and where each value came from.
 
         Raises:
-            LogError: The log cannot be read, or was one in memory and went with its runner.
+            LogError: The log cannot be read, or it was in memory and its runner is gone.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -255,14 +258,14 @@ class WorkflowResult:
             >>> history.tasks["divide"].attempts[0].error.kind
             'ZeroDivisionError'
         """
-        if self._past is None:
-            raise LogError("this result came from no runner", execution_id=self.execution_id)
-        return self._past.history(self.execution_id)
+        if self._source is None:
+            raise LogError("this result has no runner, and so no history", execution_id=self.execution_id)
+        return self._source.history(self.execution_id)
 
     def _repr_html_(self) -> str:
         import html
 
-        took = "" if self.duration is None else f", {_shown(self.duration)}"
+        took = "" if self.duration is None else f", {_format(self.duration)}"
         cells = [(name, task.state, str(task.attempts), task.error or "") for name, task in self.tasks.items()]
         rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
         error = "" if self.error_message is None else f"<p>{html.escape(self.error_message)}</p>"
@@ -273,8 +276,8 @@ class WorkflowResult:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Whatever the task raised, the result goes to another process; the cause does if it can.
-        return {**self._slots(), "_cause": _portable.pickled(self._cause)}
+        # The result can always be pickled; a cause that cannot be is dropped.
+        return {**self._slot_values(), "_cause": _portable.pickled(self._cause)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for slot, value in state.items():
@@ -282,9 +285,9 @@ class WorkflowResult:
         self._cause = _portable.unpickled(state["_cause"])
 
     def __copy__(self) -> WorkflowResult:
-        # In this process, the cause stays the object that it is.
+        # Within the process, keep the same cause object.
         copied = type(self).__new__(type(self))
-        for slot, value in self._slots().items():
+        for slot, value in self._slot_values().items():
             setattr(copied, slot, value)
         return copied
 
@@ -293,7 +296,7 @@ class WorkflowResult:
         copied._final_context = self._final_context.copy()
         return copied
 
-    def _slots(self) -> dict[str, Any]:
+    def _slot_values(self) -> dict[str, Any]:
         return {slot: getattr(self, slot) for slot in self.__slots__}
 
     def __repr__(self) -> str:
@@ -303,13 +306,13 @@ class WorkflowResult:
             f"execution_id={self.execution_id!r}",
         ]
         if self.duration is not None:
-            parts.append(f"duration={_shown(self.duration)}")
+            parts.append(f"duration={_format(self.duration)}")
         if self.error_message is not None:
             parts.append(f"error_message={self.error_message!r}")
         return f"WorkflowResult({', '.join(parts)})"
 
 
-def _shown(duration: timedelta) -> str:
+def _format(duration: timedelta) -> str:
     return span(duration // timedelta(microseconds=1))
 
 

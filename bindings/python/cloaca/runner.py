@@ -1,4 +1,4 @@
-"""Runners: what executes workflows."""
+"""The runner, which executes workflows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from . import _cloaca, _interpreter, _isolation, _logging, _url
 from ._cloaca import Context, NativeEngine, VirtualClock
 from ._host import Host, start_threads
+from ._schedules import Schedules
 from ._times import optional_rfc3339, rfc3339
 from .config import DefaultRunnerConfig
 from .errors import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DefaultRunner"]
 
-# What a running attempt gets on shutdown() before it is left to the recovery, in seconds.
+# How long shutdown() waits for running attempts, in seconds. Recovery resumes those that have not ended by then.
 _GRACE = 5.0
 
 Runner = TypeVar("Runner", bound="DefaultRunner")
@@ -39,25 +40,25 @@ Input: TypeAlias = Context | Mapping[str, Any] | None
 
 
 class DefaultRunner(Scheduling):
-    """Executes workflows, and keeps what happens in an event log.
+    """Executes workflows and records every step in an event log.
 
-    It opens the log, takes over what another process left unfinished there, and holds it until
-    [`shutdown`][cloaca.DefaultRunner.shutdown]. One process at a time can have a log. All methods can be called from
-    many threads.
+    A runner opens the log, resumes the executions that an earlier process left unfinished, and holds the log until
+    [`shutdown`][cloaca.DefaultRunner.shutdown]. Only one process at a time can hold a log. All methods are
+    thread-safe.
 
     Args:
         database_url: ``"cloaca:///path"``, a plain path, or ``"sqlite:///path"`` (the event log in a directory of that
             name). Three slashes are relative to the working directory, four absolute; where three probably mean an
             absolute path, a warning names both. ``":memory:"`` keeps the log in memory. Options after ``?`` are ignored
             with a warning. An empty file at that path is replaced by the log's directory, with a warning.
-        config: How it runs.
+        config: The configuration; by default that of ``DefaultRunnerConfig()``.
 
     Raises:
-        ConfigurationError: The URL is none of these, or the path is something else than a log.
-        LogLockedError: Another process has the log.
-        LogCorruptedError: The log is not what was written.
-        LogVersionError: A newer version wrote it.
-        Error: gevent or eventlet has replaced Python's threads by its own.
+        ConfigurationError: The URL has none of these forms, or the path exists and is not a log.
+        LogLockedError: Another process holds the log.
+        LogCorruptedError: The log is damaged.
+        LogVersionError: A newer version of cloaca wrote the log.
+        Error: gevent or eventlet has patched Python's threads.
 
     Example:
         >>> import cloaca
@@ -71,7 +72,7 @@ class DefaultRunner(Scheduling):
         ('Completed', ['2026-01-31'])
     """
 
-    # Whether a test can have its engine die.
+    # Whether tests can make the engine crash.
     _crashable = False
 
     def __init__(
@@ -83,15 +84,15 @@ class DefaultRunner(Scheduling):
     ) -> None:
         if _cloaca.is_exiting():
             raise OperationError(
-                "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
-                "that is registered after `import cloaca`"
+                "cannot open a runner: the interpreter is ending; open it earlier, or in an atexit handler that is "
+                "registered after `import cloaca`"
             )
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
         if _isolation.importing_for is not None:
             raise WorkerImportError(
-                f"a worker process imports this program to find task '{_isolation.importing_for}', and came to a line "
-                f'that opens a runner; put what the program does below: if __name__ == "__main__":',
+                f"a worker process imported this program to find task '{_isolation.importing_for}', and the import "
+                f'opens a runner; move that code below: if __name__ == "__main__":',
                 task_id=_isolation.importing_for,
             )
         location = _url.parse(database_url)
@@ -100,8 +101,9 @@ class DefaultRunner(Scheduling):
         start_threads(_logging.start)
         _logging.refresh_level()
         location.announce()
-        location.make_room()
+        location.remove_empty_file()
         self._host = Host(location, config, _clock, self._crashable)
+        super().__init__(Schedules(self._host))
 
     @property
     def _engine(self) -> NativeEngine:
@@ -109,7 +111,7 @@ class DefaultRunner(Scheduling):
 
     @classmethod
     def with_config(cls, database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
-        """A runner with a config: the same as ``DefaultRunner(database_url, config)``.
+        """Create a runner with a configuration: the same as ``DefaultRunner(database_url, config)``.
 
         Example:
             >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
@@ -121,9 +123,9 @@ class DefaultRunner(Scheduling):
 
     @classmethod
     def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:
-        """A runner for a schema of a shared log. The embedded log has none: a schema is a directory beside the others.
+        """Create a runner for a schema, such as a tenant: each schema has a log of its own in a directory of its own.
 
-        Options after ``?`` are ignored with a warning.
+        The directory is named after the path and the schema. Options after ``?`` are ignored with a warning.
 
         Raises:
             ConfigurationError: The schema's name is not ASCII letters, digits and ``_``, or the URL is PostgreSQL's.
@@ -155,7 +157,7 @@ class DefaultRunner(Scheduling):
 
     @property
     def config(self) -> DefaultRunnerConfig:
-        """How it runs (a copy: changing it changes no runner).
+        """A copy of the runner's configuration. Changing the copy does not affect the runner.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -166,7 +168,7 @@ class DefaultRunner(Scheduling):
 
     @property
     def is_shut_down(self) -> bool:
-        """Whether it was shut down.
+        """Whether the runner was shut down.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -179,7 +181,7 @@ class DefaultRunner(Scheduling):
 
     @property
     def recovered(self) -> list[Execution]:
-        """The executions that were unfinished when the log was opened, oldest first: this runner has taken them over.
+        """The executions that were unfinished when the log was opened and that this runner has resumed, oldest first.
 
         Example:
             >>> from cloaca.testing import Runner
@@ -201,25 +203,26 @@ class DefaultRunner(Scheduling):
         timeout: float | None = None,
         progress: bool = False,
     ) -> WorkflowResult:
-        """Executes a workflow and waits for its end.
+        """Execute a workflow and wait for the result.
 
-        Ctrl-C leaves the wait at once, and the execution running.
+        Ctrl-C ends the wait immediately; the execution continues.
 
         Args:
-            workflow_name: A registered workflow.
-            context: The input; a dict is taken as a context.
-            execution_id: A UUID. If the log has an execution of this workflow with that id, it is attached to: a
-                crashed script that is run again finishes the crashed run.
-            timeout: How many seconds to wait at most; ``None``: for ever.
-            progress: Show a progress bar on the terminal, with rich if that is installed. Where standard output is no
-                terminal, nothing is shown.
+            workflow_name: The name of a registered workflow.
+            context: The input: a context, or a dict of JSON values.
+            execution_id: A UUID for the execution. If the log already has an execution of this workflow with this id,
+                the call attaches to it instead of starting another: rerunning a crashed script finishes the crashed
+                run.
+            timeout: The maximum wait in seconds; ``None`` waits without a limit.
+            progress: Whether to show a progress bar, using rich if it is installed. Nothing is shown if standard
+                output is not a terminal.
 
         Raises:
-            WorkflowNotFoundError: No such workflow; the message has the nearest name.
-            WorkflowInputError: The input is not what the workflow declares with
+            WorkflowNotFoundError: The workflow is not registered; the message suggests the nearest name.
+            WorkflowInputError: The input does not match what the workflow declares with
                 [`workflow_params`][cloaca.workflow_params].
-            WaitTimeoutError: It was still running after ``timeout``. It goes on.
-            Error: The execution with that id is blocked, or one of another workflow.
+            WaitTimeoutError: The execution was still running after ``timeout`` seconds. It continues.
+            Error: The execution with this id is blocked, or belongs to another workflow.
             TypeError, ValueError: The input is not a context, or not JSON.
 
         Example:
@@ -227,7 +230,7 @@ class DefaultRunner(Scheduling):
             >>> today = str(uuid.uuid5(uuid.NAMESPACE_URL, "etl of 2026-01-31"))
             >>> with cloaca.DefaultRunner(":memory:") as runner:
             ...     result = runner.execute("etl", {"day": "2026-01-31"}, execution_id=today)
-            ...     again = runner.execute("etl", {"day": "2026-01-31"}, execution_id=today)  # runs nothing twice
+            ...     again = runner.execute("etl", {"day": "2026-01-31"}, execution_id=today)  # attaches, runs nothing
             >>> result.status, again.end_time == result.end_time
             ('Completed', True)
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -243,14 +246,15 @@ class DefaultRunner(Scheduling):
         if progress:
             from . import _progress
 
-            if _progress.is_wanted():
+            if _progress.is_supported():
                 with _progress.following(self._engine, started):
                     return self._host.wait(started, timeout)
         return self._host.wait(started, timeout)
 
     def submit(self, workflow_name: str, context: Input = None, *, execution_id: str | None = None) -> Execution:
-        """Starts a workflow, and returns as soon as that is durable. As [`execute`][cloaca.DefaultRunner.execute],
-        without the wait.
+        """Start a workflow and return once the start is durable, without waiting for the result.
+
+        Arguments and errors are those of [`execute`][cloaca.DefaultRunner.execute].
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -267,26 +271,27 @@ class DefaultRunner(Scheduling):
         *,
         execution_ids: Iterable[str | None] | None = None,
     ) -> list[Execution]:
-        """Starts a workflow once for each input, all with one write to the log. Otherwise each execution is the same as
-        one that [`submit`][cloaca.DefaultRunner.submit] started, which waits for a write of its own.
+        """Start a workflow once for each input, with a single write to the log.
 
-        The start is atomic: if one input is not valid, or the power fails, no execution was started.
+        This is faster than calling [`submit`][cloaca.DefaultRunner.submit] repeatedly, which waits for a write each
+        time. The start is atomic: if one input is not valid, or the power fails, no execution is started.
 
         Args:
-            workflow_name: A registered workflow.
+            workflow_name: The name of a registered workflow.
             inputs: The inputs, each as for [`execute`][cloaca.DefaultRunner.execute].
-            execution_ids: The id of each execution, or ``None`` for a new one; as many as inputs. An execution that
-                exists is attached to: a script that is run again starts only what is missing.
+            execution_ids: One id for each input, or ``None`` for a new id. The call attaches to executions that exist:
+                rerunning a script starts only the missing ones.
 
         Returns:
             The executions, in the order of the inputs.
 
         Raises:
-            WorkflowNotFoundError: No such workflow; the message has the nearest name.
-            WorkflowInputError: An input is not what the workflow declares with
-                [`workflow_params`][cloaca.workflow_params]. The message says which, as it does of the others.
-            Error: An execution with one of the ids is blocked, or one of another workflow.
-            TypeError, ValueError: An input is not a context, or not JSON; or there are more or fewer ids than inputs.
+            WorkflowNotFoundError: The workflow is not registered; the message suggests the nearest name.
+            WorkflowInputError: An input does not match what the workflow declares with
+                [`workflow_params`][cloaca.workflow_params]. The message names the input, as for the errors below.
+            Error: An execution with one of the ids is blocked, or belongs to another workflow.
+            TypeError, ValueError: An input is not a context, or not JSON; or the number of ids differs from the number
+                of inputs.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -296,10 +301,10 @@ class DefaultRunner(Scheduling):
             (31, ['2026-01-31'])
         """
         if isinstance(inputs, (Mapping, Context, str)) or not isinstance(inputs, Iterable):
-            raise TypeError(f"inputs must be a list of inputs, one for each execution, not {type(inputs).__name__}")
+            raise TypeError(f"inputs must be a list with one input for each execution, not {type(inputs).__name__}")
         contexts, ids = list(inputs), None if execution_ids is None else list(execution_ids)
         if ids is not None and len(ids) != len(contexts):
-            raise ValueError(f"there are {len(contexts)} inputs, but {len(ids)} execution_ids; give one for each")
+            raise ValueError(f"got {len(contexts)} inputs but {len(ids)} execution_ids; pass one id for each input")
         started = self._start_many(workflow_name, contexts, ids)
         return [Execution(self._host, execution_id) for execution_id in started]
 
@@ -311,8 +316,10 @@ class DefaultRunner(Scheduling):
         execution_id: str | None = None,
         timeout: float | None = None,
     ) -> WorkflowResult:
-        """As [`execute`][cloaca.DefaultRunner.execute], from a coroutine. One that is cancelled leaves the wait, and
-        the execution running.
+        """Execute a workflow and await the result, from a coroutine.
+
+        Arguments and errors are those of [`execute`][cloaca.DefaultRunner.execute]. Cancelling the coroutine ends only
+        the wait; the execution continues.
 
         Example:
             >>> import asyncio
@@ -331,19 +338,19 @@ class DefaultRunner(Scheduling):
         try:
             return await asyncio.wait_for(self._host.wait_async(started), timeout)
         except asyncio.TimeoutError:
-            message = f"execution {started} was still running after {timeout:g} s; it goes on"
+            message = f"execution {started} was still running after {timeout:g} s; it keeps running"
             raise WaitTimeoutError(message, execution_id=started) from None
 
     def get_execution(self, execution_id: str) -> Execution:
-        """An execution of this log, by its id.
+        """Return an execution of this log by its id.
 
         Raises:
-            ExecutionNotFoundError: There is none. (A ``LookupError``.)
-            ValueError: That is not an id.
+            ExecutionNotFoundError: The log has no execution with this id. (A ``LookupError``.)
+            ValueError: The id is not a UUID.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
-            ...     execution_id = runner.submit("etl", {"day": "2026-01-31"}).id  # to be kept somewhere
+            ...     execution_id = runner.submit("etl", {"day": "2026-01-31"}).id  # store it somewhere
             ...     runner.get_execution(execution_id).result().status
             'Completed'
         """
@@ -356,17 +363,17 @@ class DefaultRunner(Scheduling):
         limit: int = 100,
         before: str | Execution | None = None,
     ) -> list[ExecutionInfo]:
-        """The executions of this log, newest first.
+        """Return the executions of this log, newest first.
 
         Args:
-            status: Only those that stand so (see [`Execution.status`][cloaca.Execution.status]). ``Pending`` is
-                every one that is blocked or damaged.
-            workflow: Only those of this workflow.
-            limit: At most so many.
-            before: Only those older than this one: for the next page, the last of this page.
+            status: Return only executions with this status (see [`Execution.status`][cloaca.Execution.status]).
+                ``Pending`` matches blocked and damaged ones.
+            workflow: Return only executions of this workflow.
+            limit: The maximum number of executions.
+            before: Return only executions older than this one. For the next page, pass the last one of this page.
 
         Raises:
-            ValueError: The status is none, or ``limit`` is negative.
+            ValueError: The status is unknown, or ``limit`` is negative.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -378,7 +385,7 @@ class DefaultRunner(Scheduling):
             (True, [])
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-            raise ValueError(f"limit must be an int from 0 on, not {limit!r}")
+            raise ValueError(f"limit must be an int of at least 0, not {limit!r}")
         if isinstance(before, (Execution, ExecutionInfo)):
             before = before.id
         statuses = HELD if isinstance(status, str) and status.lower() == "pending" else (status,)
@@ -401,14 +408,15 @@ class DefaultRunner(Scheduling):
         ]
 
     def resume(self, execution_id: str) -> Execution:
-        """Resumes a blocked execution on purpose, with the workflow that is registered now. (What is paused:
-        [`Execution.resume`][cloaca.Execution.resume].) An unfinished execution is blocked when its log is opened
-        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``.
-        A warning in the log of that runner says so, and ``list_executions`` says why and what to do.
+        """Resume a blocked execution with the workflow that is registered now.
+
+        An unfinished execution is blocked if its workflow has another graph when the log is opened, or if the runner
+        was created with ``enable_recovery=False``. The runner logs a warning; ``list_executions`` returns the reason
+        and the next step. (To resume a paused execution, use [`Execution.resume`][cloaca.Execution.resume].)
 
         Raises:
-            ExecutionNotFoundError: There is no such execution.
-            Error: It is not blocked.
+            ExecutionNotFoundError: The log has no execution with this id.
+            Error: The execution is not blocked.
 
         Example:
             >>> with cloaca.WorkflowBuilder("upload"):
@@ -433,11 +441,13 @@ class DefaultRunner(Scheduling):
         return Execution(self._host, execution_id)
 
     def shutdown(self) -> None:
-        """Takes nothing new, gives running attempts 5 seconds, leaves the rest to the recovery, and closes the log.
-        Idempotent, also from another thread or a signal handler while it is at it: it returns when the log is closed.
-        Ctrl-C (or a signal handler that raises) ends the 5 seconds: the log is closed in order, and then the exception
-        raised. Called automatically at the end of a ``with`` block, and at the end of the program, where running
-        attempts get half a second.
+        """Stop accepting work, wait up to 5 seconds for running attempts, and close the log.
+
+        Attempts that are still running then are abandoned; the next runner on this log starts them again. Called
+        automatically at the end of a ``with`` block, and at interpreter exit, where the wait is half a second.
+
+        Idempotent. A concurrent call from another thread or a signal handler returns once the log is closed. Ctrl-C
+        (or a signal handler that raises) ends the wait: the log is closed cleanly, then the exception is raised.
 
         Example:
             >>> runner = cloaca.DefaultRunner(":memory:")
@@ -466,27 +476,27 @@ class DefaultRunner(Scheduling):
     def _start_many(self, workflow_name: str, inputs: list[Input], ids: list[str | None] | None) -> list[str]:
         _check_name(workflow_name)
         checked = []
-        for place, given in enumerate(inputs):
+        for index, given in enumerate(inputs):
             try:
                 context = given if isinstance(given, Context) else Context(given)
-                checked.append(self._checked(workflow_name, context, None if ids is None else ids[place]))
+                checked.append(self._checked(workflow_name, context, None if ids is None else ids[index]))
             except Error as error:
-                error.message = f"inputs[{place}]: {error.message}"
+                error.message = f"inputs[{index}]: {error.message}"
                 raise
             except TypeError as error:
-                raise TypeError(f"inputs[{place}]: {error}") from None
+                raise TypeError(f"inputs[{index}]: {error}") from None
         _logging.refresh_level()
         return self._engine.start_many(workflow_name, checked, ids)
 
     def _checked(self, workflow_name: str, context: Context, execution_id: str | None) -> Context:
-        """The input with the defaults that its workflow declares."""
+        """Return the input with the defaults that its workflow declares."""
         workflow = workflows.find(workflow_name)
         if workflow is None:
             return context
         try:
             return workflow._inputs.complete(workflow_name, context)
         except WorkflowInputError:
-            # To attach to an execution, nobody needs its input.
+            # Attaching to an existing execution ignores the input.
             if execution_id is not None and self._has(execution_id):
                 return context
             raise
@@ -507,18 +517,18 @@ class DefaultRunner(Scheduling):
         if error is None:
             self.shutdown()
             return
-        # What went wrong in the block is what the program has to hear of.
+        # The exception of the block must reach the program; an error of the shutdown is only logged.
         try:
             self.shutdown()
         except Exception as problem:
-            _logging.failure("the runner could not be shut down in order after an error", problem)
+            _logging.failure("the runner failed to shut down cleanly after an error", problem)
 
     def __repr__(self) -> str:
-        where = ":memory:" if self._host.location.path is None else self._host.location.path
+        path = ":memory:" if self._host.location.path is None else self._host.location.path
         state = ", shut down" if self._host.is_closed else ""
-        return f"DefaultRunner({where!r}, durability={self._host.config.durability!r}{state})"
+        return f"DefaultRunner({path!r}, durability={self._host.config.durability!r}{state})"
 
 
 def _check_name(workflow_name: object) -> None:
     if not isinstance(workflow_name, str):
-        raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")
+        raise TypeError(f"workflow_name must be a str, not {type(workflow_name).__name__}")

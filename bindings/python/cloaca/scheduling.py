@@ -1,28 +1,22 @@
-"""Schedules and triggers of a runner."""
+"""Cron schedules and triggers of a runner."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._cloaca import Context
-from ._times import micros, optional_rfc3339, rfc3339
-from .errors import WorkflowInputError
 from .literals import Catchup
-from .workflow import workflows
 
 if TYPE_CHECKING:
-    from ._cloaca import RawFire, RawSchedule, RawTrigger
-    from ._host import Host
+    from ._schedules import Schedules
 
 __all__ = ["CronExecution", "CronSchedule", "CronStats", "Scheduling", "TriggerExecution", "TriggerSchedule"]
 
-Entry = TypeVar("Entry")
-
 
 class CronSchedule(TypedDict):
-    """A cron schedule. Times are RFC 3339 texts in UTC.
+    """A cron schedule. Times are RFC 3339 strings in UTC.
 
     Example:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -33,35 +27,35 @@ class CronSchedule(TypedDict):
     """
 
     id: str
-    """Its id, a UUID."""
+    """The schedule's id, a UUID."""
     workflow_name: str
     """The workflow that it starts."""
     cron_expression: str
-    """When it fires."""
+    """The cron expression."""
     timezone: str
-    """The IANA time zone that the expression is read in."""
+    """The IANA time zone of the expression."""
     enabled: bool
-    """Whether it fires."""
+    """Whether it is enabled; a disabled schedule does not fire."""
     catchup_policy: Catchup
     """``"skip"`` or ``"run_all"``."""
     next_run_at: str | None
-    """``None`` if it will not fire: it is disabled, or its last time has passed."""
+    """When it fires next; ``None`` if it is disabled, or the expression matches no later time."""
     last_run_at: str | None
-    """When it fired last."""
+    """When it last fired; ``None`` if it never has."""
     created_at: str
-    """When it was made."""
+    """When it was created."""
     updated_at: str
-    """When somebody last changed it. Firing does not."""
+    """When it was last changed by a caller. Firing does not count."""
     name: str | None
-    """What its user calls it."""
+    """The name that it was given; ``None`` if it has none."""
     context: dict[str, Any]
     """The input of each execution."""
     is_registered: bool
-    """Whether this runner has the workflow: the schedule does not fire before."""
+    """Whether the workflow is registered with this runner; the schedule does not fire otherwise."""
 
 
 class CronExecution(TypedDict):
-    """A fire of a cron schedule. Times are RFC 3339 texts in UTC.
+    """A fire of a cron schedule. Times are RFC 3339 strings in UTC.
 
     Example:
         >>> clock = cloaca.testing.VirtualClock(1_769_850_000.0)  # 2026-01-31, 09:00
@@ -78,25 +72,25 @@ class CronExecution(TypedDict):
     """
 
     id: str
-    """That of the execution: each fire has its own."""
+    """The id of the fire, which is that of its execution."""
     schedule_id: str
     """The schedule's id."""
     scheduled_time: str
-    """The time that it fired for."""
+    """The time for which it fired."""
     claimed_at: str
-    """When it fired; later than that if it was caught up with."""
+    """When it fired; later than ``scheduled_time`` if it was caught up."""
     workflow_execution_id: str
     """The id of the execution that it started."""
     pipeline_execution_id: str
-    """The same."""
+    """The same as ``workflow_execution_id``."""
     created_at: str
     """When it fired."""
     updated_at: str
-    """When the execution ended; when it was started, as long as it runs."""
+    """When the execution ended; while it is running, when it fired."""
 
 
 class CronStats(TypedDict):
-    """How the fires of all schedules went.
+    """Statistics over the fires of all schedules.
 
     Example:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -105,17 +99,17 @@ class CronStats(TypedDict):
     """
 
     total_executions: int
-    """Without those that were pruned from the log."""
+    """The number of executions, without those pruned from the log."""
     successful_executions: int
-    """How many have completed."""
+    """The number of executions that completed."""
     lost_executions: int
-    """How many are missing in the log. A fire and its execution are one write, so there are none."""
+    """The number of executions missing from the log. Always 0: a fire and its execution are written atomically."""
     success_rate: float
-    """How many of all have completed, in percent; 0 if there are none."""
+    """The share of executions that completed, in percent; 0 if there are no executions."""
 
 
 class TriggerSchedule(TypedDict):
-    """A trigger.
+    """A trigger and its state.
 
     Example:
         >>> @cloaca.trigger(on="import_file", poll_interval="30s")
@@ -128,23 +122,23 @@ class TriggerSchedule(TypedDict):
     """
 
     trigger_name: str
-    """Its name."""
+    """The trigger's name."""
     workflow_name: str
     """The workflow that it starts."""
     poll_interval_ms: int | None
-    """``None`` if it is polled by a cron expression."""
+    """The poll interval in milliseconds; ``None`` if it is polled by a cron expression."""
     allow_concurrent: bool
-    """Whether it may start an execution while one with an equal context runs."""
+    """Whether it may start an execution while one with an equal context is running."""
     enabled: bool
-    """Whether it is polled."""
+    """Whether it is enabled; a disabled trigger is not polled."""
     last_poll_at: str | None
-    """When this runner polled it last (RFC 3339, UTC). Polls are not kept in the log."""
+    """When this runner last polled it (RFC 3339, UTC). Polls are not recorded in the log."""
     is_registered: bool
-    """Whether this runner has the workflow: the trigger is not polled before."""
+    """Whether the workflow is registered with this runner; the trigger is not polled otherwise."""
 
 
 class TriggerExecution(TypedDict):
-    """A fire of a trigger. Times are RFC 3339 texts in UTC.
+    """A fire of a trigger. Times are RFC 3339 strings in UTC.
 
     Example:
         >>> files = ["a.csv"]
@@ -171,11 +165,11 @@ class TriggerExecution(TypedDict):
     workflow_execution_id: str
     """The id of the execution that it started."""
     pipeline_execution_id: str
-    """The same."""
+    """The same as ``workflow_execution_id``."""
 
 
 class Scheduling:
-    """What a [`DefaultRunner`][cloaca.DefaultRunner] can be asked about schedules and triggers.
+    """The methods of a [`DefaultRunner`][cloaca.DefaultRunner] for cron schedules and triggers.
 
     Example:
         >>> with cloaca.WorkflowBuilder("report"):
@@ -190,7 +184,8 @@ class Scheduling:
         1
     """
 
-    _host: Host
+    def __init__(self, schedules: Schedules) -> None:
+        self._schedules = schedules
 
     def register_cron_workflow(
         self,
@@ -202,35 +197,35 @@ class Scheduling:
         catchup: Catchup = "skip",
         name: str | None = None,
     ) -> str:
-        """Makes a schedule: from now on, whenever the expression is met, the workflow is started.
+        """Create a schedule that starts the workflow at every time that matches the cron expression.
 
-        A schedule is in the log, and lives on when the process ends; calling this again makes another one. A time is
-        never fired for twice, whatever happens to the process. If the workflow is not registered when the schedule is
-        due, it waits for that, and counts as missed meanwhile.
+        The schedule is stored in the log and outlives the process; each call creates another schedule. A schedule
+        never fires twice for the same time, even if the process crashes. While the workflow is not registered, due
+        times count as missed.
 
-        **When clocks change.** An expression with one fixed time of day (``30 2 * * *``) fires once on every such day:
-        at the first moment after the missing hour if its time falls into it, and at the first of the two moments if its
-        time comes twice. Any other expression (``*/15 * * * *``, ``0 1,2 * * *``) follows the clock on the wall: it
-        skips the missing hour, and fires in both passes of the repeated one.
+        **Daylight saving time.** An expression with one fixed time of day (``30 2 * * *``) fires once a day: if the
+        time falls into the skipped hour, at the first moment after it; if the time occurs twice, at the first
+        occurrence. Any other expression (``*/15 * * * *``, ``0 1,2 * * *``) follows the wall clock: it does not fire
+        in the skipped hour, and fires in both passes of the repeated one.
 
         Args:
-            workflow_name: The workflow.
+            workflow_name: The workflow to start.
             cron_expression: Five fields (minute, hour, day of month, month, day of week), or six, with the second
                 first; or ``@yearly``, ``@annually``, ``@monthly``, ``@weekly``, ``@daily``, ``@midnight`` or
                 ``@hourly``.
-            timezone: The IANA time zone that it is read in, like ``"UTC"`` or ``"Europe/Berlin"``.
-            context: The input of each execution. It gets ``schedule_id``, ``schedule_expression``,
-                ``schedule_timezone`` and ``scheduled_time`` (RFC 3339, UTC) too.
-            catchup: What becomes of times at which no process was there to fire: ``"skip"``, or ``"run_all"``, which
-                runs them late, oldest first, at most ``cron_max_catchup_executions`` of them.
-            name: What you call the schedule, to tell it from others of the same workflow. Need not be unique.
+            timezone: The IANA time zone of the expression, like ``"UTC"`` or ``"Europe/Berlin"``.
+            context: The input of each execution. The keys ``schedule_id``, ``schedule_expression``,
+                ``schedule_timezone`` and ``scheduled_time`` (RFC 3339, UTC) are added to it.
+            catchup: How to handle times missed while no runner was open: ``"skip"`` them, or ``"run_all"`` of them
+                late, oldest first, at most ``cron_max_catchup_executions``.
+            name: A name to distinguish the schedule from others of the same workflow. It need not be unique.
 
         Returns:
             The schedule's id.
 
         Raises:
-            ValueError: ``Failed to register cron workflow: …``, with what is wrong; also an input that is not what the
-                workflow declares with [`workflow_params`][cloaca.workflow_params].
+            ValueError: ``Failed to register cron workflow: …``, followed by the reason. One reason is an input that
+                does not match what the workflow declares with [`workflow_params`][cloaca.workflow_params].
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -238,13 +233,7 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["timezone"]
             'Europe/Berlin'
         """
-        for value in (workflow_name, cron_expression, timezone, catchup, *(() if name is None else (name,))):
-            if not isinstance(value, str):
-                raise TypeError(f"workflow_name, cron_expression, timezone, catchup and name are texts, not {value!r}")
-        if not isinstance(context, Context):
-            context = Context(context)
-        context = _completed(workflow_name, context)
-        return self._host.scheduling.create(workflow_name, cron_expression, timezone, context, catchup, name)
+        return self._schedules.create(workflow_name, cron_expression, timezone, context, catchup, name)
 
     def register_workflow_instance(
         self,
@@ -254,25 +243,25 @@ class Scheduling:
         timezone: str,
         params: Context | Mapping[str, Any],
     ) -> str:
-        """Makes a schedule with a name and an input: an instance of a workflow.
+        """Create a schedule with a name and an input: an instance of a workflow.
 
-        The name is unique for the workflow. Registering the same instance again returns the schedule that is there, so
-        a program can do so whenever it starts. See
-        [`register_cron_workflow`][cloaca.scheduling.Scheduling.register_cron_workflow] for the rest.
+        The name is unique within the workflow. Registering the same instance again returns the existing schedule, so
+        a program can register its instances at every start. For the details see
+        [`register_cron_workflow`][cloaca.scheduling.Scheduling.register_cron_workflow].
 
         Args:
-            workflow_name: The workflow.
+            workflow_name: The workflow to start.
             instance_name: The schedule's name.
-            cron_expression: When it fires.
-            timezone: The IANA time zone that the expression is read in.
+            cron_expression: The cron expression.
+            timezone: The IANA time zone of the expression.
             params: The input of each execution.
 
         Returns:
             The schedule's id.
 
         Raises:
-            ValueError: ``Failed to register workflow instance: …``, if there is one of that name with another
-                expression, time zone or input; and as ``register_cron_workflow``.
+            ValueError: ``Failed to register workflow instance: …``, if an instance of this name exists with another
+                expression, time zone or input; also as in ``register_cron_workflow``.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -282,25 +271,17 @@ class Scheduling:
             ...     north == again, north == south, runner.get_cron_schedule(north)["name"]
             (True, False, 'north')
         """
-        if not isinstance(instance_name, str) or not instance_name:
-            raise ValueError(f"Failed to register workflow instance: its name is a text, not {instance_name!r}")
-        context = params if isinstance(params, Context) else Context(params)
-        for schedule in self.list_cron_schedules():
-            if (schedule["workflow_name"], schedule["name"]) == (workflow_name, instance_name):
-                return _same_instance(schedule, cron_expression, timezone, _completed(workflow_name, context))
-        return self.register_cron_workflow(
-            workflow_name, cron_expression, timezone, context=context, name=instance_name
-        )
+        return self._schedules.create_instance(workflow_name, instance_name, cron_expression, timezone, params)
 
     def list_cron_schedules(
         self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
     ) -> list[CronSchedule]:
-        """The schedules that are not deleted, newest first.
+        """Return the schedules, newest first. Deleted ones are not included.
 
         Args:
-            enabled_only: Only those that fire.
-            limit: At most so many; ``None``: all.
-            offset: Without the first so many.
+            enabled_only: Whether to return only enabled schedules.
+            limit: The maximum number of schedules; ``None`` returns all.
+            offset: The number of schedules to skip.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -312,14 +293,13 @@ class Scheduling:
             ['@hourly', '@daily']
             ['@daily']
         """
-        found = [_schedule(raw) for raw in self._host.scheduling.list()]
-        return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
+        return self._schedules.schedules(enabled_only, limit, offset)
 
     def get_cron_schedule(self, schedule_id: str) -> CronSchedule:
-        """A schedule.
+        """Return a schedule.
 
         Raises:
-            ValueError: ``Invalid schedule ID: …``; ``Failed to get cron schedule: …``, if there is none, or it was
+            ValueError: ``Invalid schedule ID: …``; ``Failed to get cron schedule: …``, if it does not exist or was
                 deleted.
 
         Example:
@@ -328,13 +308,13 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["next_run_at"]
             '2026-02-01T08:00:00.000000+00:00'
         """
-        return _schedule(self._host.scheduling.get(schedule_id))
+        return self._schedules.schedule(schedule_id)
 
     def update_cron_schedule(self, schedule_id: str, cron_expression: str, timezone: str) -> None:
-        """Gives a schedule another expression and time zone.
+        """Change the expression and time zone of a schedule.
 
         Raises:
-            ValueError: ``Invalid schedule ID: …``; ``Failed to update cron schedule: …``. It is as it was then.
+            ValueError: ``Invalid schedule ID: …``; ``Failed to update cron schedule: …``. The schedule is unchanged.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -343,10 +323,10 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["cron_expression"]
             '@hourly'
         """
-        self._host.scheduling.update(schedule_id, cron_expression, timezone)
+        self._schedules.update(schedule_id, cron_expression, timezone)
 
     def set_cron_schedule_enabled(self, schedule_id: str, enabled: bool) -> None:
-        """Lets a schedule fire, or not. What it would have fired for while it was disabled is not caught up with.
+        """Enable or disable a schedule. Times that pass while it is disabled are not caught up.
 
         Raises:
             ValueError: ``Invalid schedule ID: …``; ``Failed to update cron schedule: …``.
@@ -358,10 +338,10 @@ class Scheduling:
             ...     print(runner.get_cron_schedule(schedule_id)["next_run_at"])
             None
         """
-        self._host.scheduling.enable(schedule_id, enabled)
+        self._schedules.enable(schedule_id, enabled)
 
     def delete_cron_schedule(self, schedule_id: str) -> None:
-        """Deletes a schedule: it fires no more, and is not listed. What it did stays in the log.
+        """Delete a schedule: it no longer fires and is no longer listed. Its history stays in the log.
 
         Raises:
             ValueError: ``Invalid schedule ID: …``; ``Failed to delete cron schedule: …``.
@@ -373,17 +353,17 @@ class Scheduling:
             ...     runner.list_cron_schedules()
             []
         """
-        self._host.scheduling.delete(schedule_id)
+        self._schedules.delete(schedule_id)
 
     def get_cron_execution_history(
         self, schedule_id: str, limit: int | None = None, offset: int | None = None
     ) -> list[CronExecution]:
-        """The fires of a schedule, the last one first; those of a deleted one, too.
+        """Return the fires of a schedule, newest first. Works for deleted schedules too.
 
         Args:
-            schedule_id: The schedule.
-            limit: At most so many; ``None``: all.
-            offset: Without the first so many.
+            schedule_id: The schedule's id.
+            limit: The maximum number of fires; ``None`` returns all.
+            offset: The number of fires to skip.
 
         Raises:
             ValueError: ``Invalid schedule ID: …``; ``Failed to get cron execution history: …``.
@@ -401,14 +381,13 @@ class Scheduling:
             '2026-01-31T10:00:00.000000+00:00'
             'Completed'
         """
-        limit, offset = _bounds(limit, offset)
-        return [_execution(schedule_id, raw) for raw in self._host.scheduling.history(schedule_id, limit, offset)]
+        return self._schedules.fires(schedule_id, limit, offset)
 
     def get_cron_execution_stats(self, since: str | datetime) -> CronStats:
-        """How the fires of all schedules since a time went.
+        """Return statistics over the fires of all schedules since a time.
 
         Args:
-            since: An RFC 3339 text with an offset, or a `datetime.datetime` with a time zone.
+            since: An RFC 3339 string with an offset, or a `datetime.datetime` with a time zone.
 
         Raises:
             ValueError: ``Invalid datetime format: …``.
@@ -420,23 +399,17 @@ class Scheduling:
             ...     runner.get_cron_execution_stats(yesterday.isoformat())["total_executions"]
             0
         """
-        total, successful, lost = self._host.scheduling.stats(_micros(since))
-        return {
-            "total_executions": total,
-            "successful_executions": successful,
-            "lost_executions": lost,
-            "success_rate": 100.0 * successful / total if total else 0.0,
-        }
+        return self._schedules.stats(since)
 
     def list_trigger_schedules(
         self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
     ) -> list[TriggerSchedule]:
-        """The triggers that the log knows, in the order of their names: those of this process, and earlier ones.
+        """Return the triggers recorded in the log, sorted by name: those of this process and of earlier ones.
 
         Args:
-            enabled_only: Only those that are not disabled.
-            limit: At most so many; ``None``: all.
-            offset: Without the first so many.
+            enabled_only: Whether to return only enabled triggers.
+            limit: The maximum number of triggers; ``None`` returns all.
+            offset: The number of triggers to skip.
 
         Example:
             >>> @cloaca.trigger(on="report", poll_interval="1m")
@@ -446,11 +419,10 @@ class Scheduling:
             ...     [trigger["trigger_name"] for trigger in runner.list_trigger_schedules()]
             ['disk_full']
         """
-        found = [_trigger(raw) for raw in self._host.scheduling.triggers()]
-        return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
+        return self._schedules.triggers(enabled_only, limit, offset)
 
     def get_trigger_schedule(self, trigger_name: str) -> TriggerSchedule | None:
-        """A trigger; ``None`` if the log knows none of that name.
+        """Return a trigger; ``None`` if the log has no trigger of this name.
 
         Example:
             >>> @cloaca.trigger(on="report", cron="0 9 * * *", timezone="Europe/Berlin")
@@ -462,14 +434,13 @@ class Scheduling:
             'report'
             None
         """
-        found = (_trigger(raw) for raw in self._host.scheduling.triggers() if raw["name"] == trigger_name)
-        return next(found, None)
+        return self._schedules.trigger(trigger_name)
 
     def set_trigger_enabled(self, trigger_name: str, enabled: bool) -> None:
-        """Lets a trigger be polled, or not, in this process and in later ones.
+        """Enable or disable a trigger, in this process and in later ones.
 
         Raises:
-            ValueError: ``Failed to update trigger: …``: the log knows none of that name.
+            ValueError: ``Failed to update trigger: …``, if the log has no trigger of this name.
 
         Example:
             >>> @cloaca.trigger(on="report")
@@ -480,17 +451,17 @@ class Scheduling:
             ...     runner.list_trigger_schedules(enabled_only=True)
             []
         """
-        self._host.scheduling.enable_trigger(trigger_name, enabled)
+        self._schedules.enable_trigger(trigger_name, enabled)
 
     def get_trigger_execution_history(
         self, trigger_name: str, limit: int | None = None, offset: int | None = None
     ) -> list[TriggerExecution]:
-        """The fires of a trigger that started executions, the last one first; none where the log knows no such trigger.
+        """Return the fires of a trigger that started executions, newest first; none if the log has no such trigger.
 
         Args:
-            trigger_name: The trigger.
-            limit: At most so many; ``None``: all.
-            offset: Without the first so many.
+            trigger_name: The trigger's name.
+            limit: The maximum number of fires; ``None`` returns all.
+            offset: The number of fires to skip.
 
         Example:
             >>> days = ["2026-01-30", "2026-01-31"]
@@ -508,118 +479,4 @@ class Scheduling:
             >>> [result.final_context["day"] for result in results]
             ['2026-01-31', '2026-01-30']
         """
-        limit, offset = _bounds(limit, offset)
-        return [
-            {
-                "started_at": rfc3339(raw["started"]),
-                "completed_at": optional_rfc3339(raw["ended"]),
-                "context_hash": raw["context_hash"],
-                "workflow_execution_id": raw["execution_id"],
-                "pipeline_execution_id": raw["execution_id"],
-            }
-            for raw in self._host.scheduling.trigger_history(trigger_name, limit, offset)
-        ]
-
-
-def _completed(workflow_name: str, context: Context) -> Context:
-    """The input of a schedule with the defaults that its workflow declares."""
-    workflow = workflows.find(workflow_name)
-    if workflow is None:
-        return context
-    try:
-        return workflow._inputs.complete(workflow_name, context, by_schedule=True)
-    except WorkflowInputError as error:
-        raise WorkflowInputError(f"Failed to register cron workflow: {error}", workflow=workflow_name) from None
-
-
-def _same_instance(schedule: CronSchedule, cron_expression: str, timezone: str, context: Context) -> str:
-    """The id of a schedule that is registered again."""
-    there = (schedule["cron_expression"], schedule["timezone"], schedule["context"])
-    asked = (cron_expression, timezone, context.to_dict())
-    names = ("expression", "time zone", "input")
-    differences = [name for name, old, new in zip(names, there, asked, strict=True) if old != new]
-    if differences:
-        raise ValueError(
-            f"Failed to register workflow instance: workflow '{schedule['workflow_name']}' has the schedule "
-            f"'{schedule['name']}' ({schedule['id']}) with another {' and '.join(differences)}; update or delete it"
-        )
-    return schedule["id"]
-
-
-def _schedule(raw: RawSchedule) -> CronSchedule:
-    return {
-        "id": raw["id"],
-        "workflow_name": raw["workflow_name"],
-        "cron_expression": raw["expression"],
-        "timezone": raw["timezone"],
-        "enabled": raw["enabled"],
-        "catchup_policy": raw["catchup"],
-        "next_run_at": optional_rfc3339(raw["next"]),
-        "last_run_at": optional_rfc3339(raw["last_run"]),
-        "created_at": rfc3339(raw["created"]),
-        "updated_at": rfc3339(raw["updated"]),
-        "name": raw["name"],
-        "context": raw["context"],
-        "is_registered": raw["is_registered"],
-    }
-
-
-def _execution(schedule_id: str, raw: RawFire) -> CronExecution:
-    fired = rfc3339(raw["fired"])
-    return {
-        "id": raw["execution_id"],
-        "schedule_id": schedule_id,
-        "scheduled_time": rfc3339(raw["scheduled"]),
-        "claimed_at": fired,
-        "workflow_execution_id": raw["execution_id"],
-        "pipeline_execution_id": raw["execution_id"],
-        "created_at": fired,
-        "updated_at": optional_rfc3339(raw["ended"]) or fired,
-    }
-
-
-def _trigger(raw: RawTrigger) -> TriggerSchedule:
-    return {
-        "trigger_name": raw["name"],
-        "workflow_name": raw["workflow_name"],
-        "poll_interval_ms": raw["interval_ms"],
-        "allow_concurrent": raw["allow_concurrent"],
-        "enabled": raw["enabled"],
-        "last_poll_at": optional_rfc3339(raw["last_poll"]),
-        "is_registered": raw["is_registered"],
-    }
-
-
-def _bounds(limit: object, offset: object) -> tuple[int | None, int]:
-    checked: list[int | None] = []
-    for name, value in (("limit", limit), ("offset", offset)):
-        if value is None:
-            checked.append(None)
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be an int from 0 on, or None, not {value!r}")
-        else:
-            checked.append(min(value, 2**53))
-    return checked[0], checked[1] or 0
-
-
-def _page(entries: Sequence[Entry], limit: int | None, offset: int | None) -> list[Entry]:
-    limit, offset = _bounds(limit, offset)
-    return list(entries[offset:] if limit is None else entries[offset : offset + limit])
-
-
-def _micros(since: str | datetime) -> int:
-    if isinstance(since, datetime):
-        time = since
-    else:
-        try:
-            # Before Python 3.11, fromisoformat does not know the Z.
-            time = datetime.fromisoformat(since.replace("Z", "+00:00").replace("z", "+00:00"))
-        except (ValueError, AttributeError):
-            raise ValueError(
-                f"Invalid datetime format: {since!r} is not an RFC 3339 time like '2026-01-31T09:00:00+00:00'"
-            ) from None
-    if time.tzinfo is None:
-        raise ValueError(
-            f"Invalid datetime format: {since!r} does not say in which time zone it is; use datetime.now(timezone.utc)"
-        )
-    return micros(time)
+        return self._schedules.trigger_fires(trigger_name, limit, offset)

@@ -1,8 +1,8 @@
-"""Testing workflows: runners that a test can crash, a clock that it moves, and registries that are clean again.
+"""Tools for testing workflows: a runner that tests can crash, a virtual clock, and clean registries.
 
-With pytest there are fixtures, without an import: ``cloaca_runner`` (on a log in ``tmp_path``), ``cloaca_config`` (to
-be overridden), ``cloaca_clock`` (the runner of the same test goes by it), ``crash_after``; and after each test the
-registries of tasks and workflows are what they were before it.
+pytest finds these fixtures without an import: ``cloaca_runner`` (on a log in ``tmp_path``), ``cloaca_config`` (to be
+overridden), ``cloaca_clock`` (used by the test's runner) and ``crash_after``. After each test, the registries of tasks
+and workflows are restored.
 
 >>> import cloaca
 >>> from cloaca.testing import Runner, VirtualClock, clean_registry
@@ -35,12 +35,12 @@ from .workflow import workflows
 
 __all__ = ["Crash", "Runner", "VirtualClock", "clean_registry"]
 
-# So long a crash is waited for at the end of its block, in seconds.
-_PATIENCE = 10.0
+# How long to wait for the crash at the end of a crash_after block, in seconds.
+_CRASH_TIMEOUT = 10.0
 
 
 class Crash:
-    """Where a runner crashed; what [`Runner.crash_after`][cloaca.testing.Runner.crash_after] gives.
+    """The point at which a runner crashed, as returned by [`Runner.crash_after`][cloaca.testing.Runner.crash_after].
 
     Example:
         >>> with cloaca.WorkflowBuilder("etl"):
@@ -62,7 +62,7 @@ class Crash:
 
     @property
     def execution_id(self) -> str:
-        """The execution; ``""`` as long as nothing has crashed.
+        """The execution's id; ``""`` before the crash.
 
         Example:
             >>> cloaca.testing.Crash().execution_id, len(crash.execution_id)
@@ -72,7 +72,7 @@ class Crash:
 
     @property
     def seq(self) -> int:
-        """Its last event in the log, at or after the one that was asked for; -1 as long as nothing has crashed.
+        """The ``seq`` of its last event in the log, at or after the requested one; -1 before the crash.
 
         Example:
             >>> cloaca.testing.Crash().seq, crash.seq >= 1
@@ -85,13 +85,13 @@ class Crash:
 
 
 class Runner(DefaultRunner):
-    """A [`cloaca.DefaultRunner`][cloaca.DefaultRunner] for tests: it can go by a virtual clock, and crash.
+    """A [`cloaca.DefaultRunner`][cloaca.DefaultRunner] for tests, with a virtual clock and simulated crashes.
 
     Args:
         database_url: As for [`cloaca.DefaultRunner`][cloaca.DefaultRunner].
-        config: How it runs.
-        clock: A clock that the test moves: retries, timeouts and schedules happen when ``clock.advance(seconds)`` gets
-            there, each at its own time. What a task sleeps, it sleeps by the clock on the wall.
+        config: The configuration.
+        clock: A clock that the test moves: ``clock.advance(seconds)`` triggers the retries, timeouts and schedules due
+            until then, each at its own time. ``time.sleep`` in a task still takes real time.
 
     Example:
         >>> with cloaca.WorkflowBuilder("patient"):
@@ -120,7 +120,7 @@ class Runner(DefaultRunner):
 
     @property
     def clock(self) -> VirtualClock | None:
-        """The clock that it goes by; ``None``: the one on the wall.
+        """The runner's virtual clock; ``None`` if it uses the system clock.
 
         Example:
             >>> with cloaca.testing.Runner(":memory:", clock=cloaca.testing.VirtualClock()) as runner:
@@ -136,18 +136,20 @@ class Runner(DefaultRunner):
 
     @contextmanager
     def crash_after(self, seq: int) -> Iterator[Crash]:
-        """In its block, the runner dies as soon as an execution's event ``seq`` is durable, as if the process had been
-        killed then. At the end of the block a new one has the log, in the same object, and takes over what was left.
+        """Crash the runner inside the block as soon as event ``seq`` of an execution is durable.
 
-        Events that were decided together are in the log together. A wait for the execution ends with a ``LogError``,
-        which ends the block. A task that runs at that moment runs on, as threads do, but nobody takes its result.
+        This simulates a killed process. At the end of the block, the runner object reopens the log and resumes the
+        unfinished executions.
+
+        Events written in one batch survive together. A wait for the execution raises a ``LogError``, which ends the
+        block. A task that is running at that moment keeps running on its thread, but its result is ignored.
 
         Args:
-            seq: An event, as ``history().events`` numbers them: 0 is the start, and the input follows it.
+            seq: The sequence number of the event, as in ``history().events``: 0 is the start, followed by the input.
 
         Raises:
-            AssertionError: No execution has come to that event within 10 seconds after the end of the block.
-            ConfigurationError: The log is in memory, and would go with the process.
+            AssertionError: No execution reached that event within 10 seconds after the end of the block.
+            ConfigurationError: The log is in memory, and would not survive the crash.
 
         Example:
             >>> def test_a_crash_costs_nothing(cloaca_runner):
@@ -159,28 +161,28 @@ class Runner(DefaultRunner):
             ...     @cloaca.task
             ...     def extract(context):
             ...         context["rows"] = 3
-            >>> with cloaca.testing.Runner("reliable.log") as runner:  # pytest calls it with the fixture
+            >>> with cloaca.testing.Runner("reliable.log") as runner:  # with pytest, the fixture provides it
             ...     test_a_crash_costs_nothing(runner)
         """
         if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
-            raise ValueError(f"an event is numbered from 0 on, not {seq!r}")
+            raise ValueError(f"seq must be an int of at least 0, not {seq!r}")
         if self._host.location.path is None:
-            raise ConfigurationError("a log in memory goes with its process; give the runner a path to crash it")
+            raise ConfigurationError("a log in memory does not survive a crash; create the runner with a path")
         crash = Crash()
         self._engine.crash_after(seq)
         try:
             yield crash
         except LogError:
-            if self._engine.crashed(_PATIENCE) is None:
+            if self._engine.crashed(_CRASH_TIMEOUT) is None:
                 raise
-        crashed = self._engine.crashed(_PATIENCE)
+        crashed = self._engine.crashed(_CRASH_TIMEOUT)
         if crashed is None:
-            raise AssertionError(f"no execution has come to event {seq}")
+            raise AssertionError(f"no execution reached event {seq}")
         crash._execution_id, crash._seq = crashed
         self.restart()
 
     def restart(self) -> None:
-        """Closes the log and opens it again, as the next process would: what was unfinished is taken over.
+        """Close the log and reopen it, as the next process would. Unfinished executions are resumed.
 
         Example:
             >>> with cloaca.testing.Runner("restarted.log", clock=cloaca.testing.VirtualClock()) as runner:
@@ -192,7 +194,7 @@ class Runner(DefaultRunner):
             True
             'Completed'
         """
-        # One that has crashed says so; its log is closed all the same.
+        # A crashed runner raises on shutdown, but its log is closed.
         with suppress(LogError):
             self._host.shutdown(0.0)
         self._host.begin()
@@ -200,8 +202,9 @@ class Runner(DefaultRunner):
 
 @contextmanager
 def clean_registry() -> Iterator[None]:
-    """Afterwards, the registries of tasks and workflows are what they were before, and triggers that are new are
-    forgotten. Runners that are open keep the tasks and workflows that they know.
+    """Restore the registries of tasks and workflows at the end of the block, and remove new triggers.
+
+    Open runners keep the tasks and workflows that they know.
 
     Example:
         >>> with clean_registry():

@@ -1,4 +1,4 @@
-"""Workflows: built from tasks, checked, registered."""
+"""Workflows: building, validation and registration."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["Workflow", "WorkflowBuilder", "register_workflow_constructor"]
 
 
 class Workflow:
-    """A checked workflow. It does not change. Made by [`WorkflowBuilder`][cloaca.WorkflowBuilder].
+    """A validated, immutable workflow, built by [`WorkflowBuilder`][cloaca.WorkflowBuilder].
 
-    Order is the same in every process: that of the definition, where nothing else decides.
+    The order of returned tasks is deterministic: ties follow the order of definition.
 
     Example:
         >>> import cloaca
@@ -58,7 +58,7 @@ class Workflow:
 
     @property
     def name(self) -> str:
-        """The name that runners find it by.
+        """The name under which runners execute it.
 
         Example:
             >>> workflow.name
@@ -68,7 +68,7 @@ class Workflow:
 
     @property
     def description(self) -> str:
-        """What it is for, as its builder was told; ``""`` if it was not.
+        """The description; ``""`` if none was set.
 
         Example:
             >>> workflow.description
@@ -78,9 +78,10 @@ class Workflow:
 
     @property
     def version(self) -> str:
-        """16 hex digits that change with the graph, the rules and the code of the tasks. An unfinished execution is
-        resumed where only the code has changed since; with another graph it is blocked until somebody resumes it on
-        purpose: see [`DefaultRunner.resume`][cloaca.DefaultRunner.resume].
+        """The version: 16 hex digits, which change with the graph, the trigger rules and the code of the tasks.
+
+        An unfinished execution resumes with changed code automatically. If the graph has changed, it is blocked until
+        [`DefaultRunner.resume`][cloaca.DefaultRunner.resume] is called.
 
         Example:
             >>> len(workflow.version), workflow.version == builder.build().version
@@ -95,7 +96,7 @@ class Workflow:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What its builder was told to tag it with (a copy).
+        """The tags (a copy).
 
         Example:
             >>> workflow.tags
@@ -105,8 +106,9 @@ class Workflow:
 
     @property
     def params(self) -> dict[str, Parameter]:
-        """The input that was declared with [`workflow_params`][cloaca.workflow_params], by key; empty if nothing was,
-        and every input is taken.
+        """The parameters declared with [`workflow_params`][cloaca.workflow_params], by key.
+
+        Empty if none were declared; any input is accepted then.
 
         Example:
             >>> workflow.params
@@ -131,7 +133,7 @@ class Workflow:
         return [spec.id for spec in self._native.specs]
 
     def topological_sort(self) -> list[str]:
-        """The tasks, each after all that it waits for.
+        """Return the task ids in topological order: each after its dependencies.
 
         Example:
             >>> workflow.topological_sort()
@@ -140,7 +142,9 @@ class Workflow:
         return self._native.topological_sort()
 
     def get_execution_levels(self) -> list[list[str]]:
-        """The tasks by how many others they wait for in a row: those of one level can run at the same time.
+        """Return the task ids by level: the length of the longest dependency chain before them.
+
+        Tasks of one level can run in parallel.
 
         Example:
             >>> workflow.get_execution_levels()
@@ -149,7 +153,7 @@ class Workflow:
         return self._native.levels()
 
     def get_roots(self) -> list[str]:
-        """The tasks that wait for nobody.
+        """Return the ids of the tasks without dependencies.
 
         Example:
             >>> workflow.get_roots()
@@ -158,7 +162,7 @@ class Workflow:
         return self._native.roots()
 
     def get_leaves(self) -> list[str]:
-        """The tasks that nobody depends on: how these end decides how the execution does.
+        """Return the ids of the tasks that no task depends on. Their outcomes decide the execution's.
 
         Example:
             >>> workflow.get_leaves()
@@ -167,10 +171,10 @@ class Workflow:
         return self._native.leaves()
 
     def can_run_parallel(self, task1: TaskReference, task2: TaskReference) -> bool:
-        """Whether neither task waits for the other.
+        """Return whether two tasks can run in parallel: neither depends on the other, directly or indirectly.
 
         Raises:
-            KeyError: There is no such task.
+            KeyError: The workflow has no such task.
 
         Example:
             >>> workflow.can_run_parallel("load", "check"), workflow.can_run_parallel("extract", "check")
@@ -179,16 +183,16 @@ class Workflow:
         return self._native.independent(self._id_of(task1), self._id_of(task2))
 
     def _id_of(self, task: TaskReference) -> str:
-        """The id of the task that is meant, of those that this workflow has."""
+        """Return the id of the referenced task of this workflow."""
         named = isinstance(task, (str, TaskNamespace))
         own = [] if named else [spec.id for spec in self._native.specs if spec.function == task]
         return own[0] if len(own) == 1 else plain_id(task_id_of(task), self._namespace, self.tasks)
 
     def validate(self) -> None:
-        """Checks it again. A workflow that was built is valid, so this says nothing.
+        """Validate the workflow again. A built workflow is always valid, so this has no effect.
 
         Raises:
-            WorkflowValidationError: With every problem at once.
+            WorkflowValidationError: The workflow is not valid; the message lists every problem.
 
         Example:
             >>> workflow.validate()
@@ -196,7 +200,7 @@ class Workflow:
         NativeWorkflow(self.name, self._native.specs)
 
     def to_mermaid(self) -> str:
-        """The graph as a Mermaid flowchart. In a notebook, a workflow shows itself as that picture.
+        """Return the graph as a Mermaid flowchart. Notebooks display workflows as this chart.
 
         Example:
             >>> print(workflow.to_mermaid())
@@ -229,16 +233,16 @@ class Workflow:
 
 
 class WorkflowBuilder:
-    """Puts tasks together to a workflow.
+    """Builds a workflow from tasks.
 
-    As a context manager it collects the tasks that are defined inside, and validates and registers the workflow at the
-    end; an exception in the block passes through, and nothing is registered.
+    As a context manager it collects the tasks defined in its block; at the end it validates and registers the
+    workflow. An exception in the block propagates, and nothing is registered.
 
     Args:
         name: The workflow's name.
-        tenant: The tenant of its namespace.
-        package: The package of its namespace.
-        workflow: The workflow of its namespace; the name by default.
+        tenant: The tenant part of its namespace; by default ``"public"``.
+        package: The package part of its namespace; by default ``"embedded"``.
+        workflow: The workflow part of its namespace; by default the name.
 
     Example:
         >>> import cloaca
@@ -265,13 +269,13 @@ class WorkflowBuilder:
         self._description = ""
         self._tags: dict[str, str] = {}
         self._inputs = Inputs()
-        # The full ids of its tasks begin so.
+        # The prefix of its tasks' full ids.
         self._namespace = WorkflowContext(tenant or "public", package or "embedded", workflow or name)
-        # In order of addition. True: somebody said add_task; False: it was only defined here.
+        # In order of addition. The flag: added by add_task, not only defined in the block.
         self._tasks: dict[str, tuple[Definition, bool]] = {}
         self._scope = Scope(name)
         self._blocks: list[Block] = []
-        # The tasks that the open block has defined, or somebody has added.
+        # The ids of the tasks that the open block has defined, and of those that add_task has added.
         self._defined: set[str] = set()
 
     @property
@@ -285,7 +289,7 @@ class WorkflowBuilder:
         return self._name
 
     def description(self, description: str) -> WorkflowBuilder:
-        """Says what the workflow is for. Returns the builder.
+        """Set the workflow's description. Return the builder.
 
         Example:
             >>> builder.description("Every night.").build().description
@@ -297,24 +301,26 @@ class WorkflowBuilder:
         return self
 
     def tag(self, key: str, value: str) -> WorkflowBuilder:
-        """Tags the workflow with a key and a value; the same key again replaces the value. Returns the builder.
+        """Add a tag to the workflow, or replace the value of an existing key. Return the builder.
 
         Example:
             >>> builder.tag("team", "sales").tag("tier", "1").build().tags
             {'team': 'sales', 'tier': '1'}
         """
         if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"a tag is two texts, not {key!r}: {value!r}")
+            raise TypeError(f"a tag's key and value must be str, not {key!r}: {value!r}")
         self._tags[key] = value
         return self
 
     def add_task(self, task: TaskReference) -> WorkflowBuilder:
-        """Adds a task: its id, its full id, or its function. Tasks that are defined inside the ``with`` block of this
-        builder are found first (and are there without this), then those of the registry. Returns the builder.
+        """Add a task by its id, its full id or its function. Return the builder.
+
+        Tasks defined in the builder's ``with`` block take precedence over the registry; they are part of the workflow
+        without this call.
 
         Raises:
-            WorkflowValidationError: There is no such task, or it was added already.
-            TypeError: It is neither an id nor a function.
+            WorkflowValidationError: There is no such task, or it was already added.
+            TypeError: The argument is neither an id nor a function.
 
         Example:
             >>> @cloaca.task
@@ -348,10 +354,11 @@ class WorkflowBuilder:
         return self
 
     def build(self) -> Workflow:
-        """The workflow.
+        """Build and validate the workflow.
 
         Raises:
-            WorkflowValidationError: With every problem at once: no tasks, missing dependencies, cycles, duplicates.
+            WorkflowValidationError: The workflow is not valid: it has no tasks, missing dependencies, cycles or
+                duplicates. The message lists every problem.
 
         Example:
             >>> builder.build().topological_sort()
@@ -370,8 +377,8 @@ class WorkflowBuilder:
             raise WorkflowValidationError(f"{error}; {foreign}", workflow=self._name) from None
         problems = [problem for spec in specs if (problem := _isolation.problem(spec)) is not None]
         for definition, _ in self._tasks.values():
-            mixed = (self._mixed_up(definition, reference) for reference in definition.references)
-            problems += [problem for problem in mixed if problem is not None]
+            mismatches = (self._mismatch(definition, reference) for reference in definition.references)
+            problems += [problem for problem in mismatches if problem is not None]
         if problems:
             raise WorkflowValidationError(
                 f"workflow '{self._name}' is not valid: {'; '.join(problems)}", workflow=self._name
@@ -379,12 +386,12 @@ class WorkflowBuilder:
         return Workflow(native, self._description, dict(self._tags), self._declared(specs), self._namespace)
 
     def _with_plain_ids(self, spec: TaskSpec) -> TaskSpec:
-        """The task with plain ids for those tasks of this workflow that it names by their full ids."""
+        """Return the task with full ids of tasks of this workflow replaced by plain ids."""
         plain = {name: plain_id(name, self._namespace, self._tasks) for name in spec.named()}
         return spec.renamed(plain) if any(name != found for name, found in plain.items()) else spec
 
     def _foreign_ids(self, specs: list[TaskSpec]) -> str:
-        """What to say of full ids that name tasks of other workflows; ``""`` if there are none."""
+        """Return the error text about full ids of other workflows' tasks; ``""`` if there are none."""
         named = dict.fromkeys(name for spec in specs for name in spec.named())
         foreign = [f"'{name}'" for name in named if name not in self._tasks and is_full_id(name)]
         if not foreign:
@@ -394,14 +401,14 @@ class WorkflowBuilder:
         return f"{', '.join(foreign)} {are} of another workflow: the full ids of this one begin with '{own}::'"
 
     def _declared(self, specs: list[TaskSpec]) -> Inputs:
-        """The inputs that were declared in the block, and on the functions of its tasks."""
+        """Return the inputs declared in the block and on the functions of its tasks."""
         inputs = self._inputs.copy()
         for part in declared_on([spec.function for spec in specs]):
             self._add_inputs(inputs, part)
         return inputs
 
     def _declare(self, part: Part) -> None:
-        """Takes inputs that are declared inside the ``with`` block. Called by ``workflow_params``."""
+        """Add inputs declared inside the ``with`` block. Called by ``workflow_params``."""
         self._add_inputs(self._inputs, part)
 
     def _add_inputs(self, inputs: Inputs, part: Part) -> None:
@@ -411,28 +418,30 @@ class WorkflowBuilder:
             message = f"workflow '{self._name}' is not valid: {error}"
             raise WorkflowValidationError(message, workflow=self._name) from None
 
-    def _mixed_up(self, definition: Definition, reference: Reference) -> str | None:
-        """Why a function that a task depends on is not the task that this workflow has under its id."""
+    def _mismatch(self, definition: Definition, reference: Reference) -> str | None:
+        """Return the error text if a function that a task depends on is not this workflow's task of the same id."""
         own = self._tasks.get(reference.task_id)
         if own is None or reference.scope is None or own[0].scope is reference.scope:
             return None
         return (
             f"task '{definition.spec.id}' depends on the function that is task '{reference.task_id}' "
-            f"{reference.scope}, but '{reference.task_id}' of this workflow is another function ({own[0].place}); give "
-            f"one of them another id"
+            f"{reference.scope}, but '{reference.task_id}' of this workflow is another function "
+            f"({own[0].location}); give one of them another id"
         )
 
     def _collect(self, definition: Definition) -> None:
-        """Takes a task that is defined inside the ``with`` block. Called by the decorator."""
+        """Add a task defined inside the ``with`` block. Called by the decorator."""
         task_id = definition.spec.id
         earlier = self._tasks.get(task_id)
-        # A block that is run again, in a notebook, replaces what it defined before.
+        # A block that is run again, as in a notebook, replaces its earlier definitions.
         if earlier is not None and task_id in self._defined:
-            places = f"at {earlier[0].place} and at {definition.place}"
-            if earlier[0].place == definition.place:
-                places = f"at {definition.place}, in a loop or twice; give each its own id: @cloaca.task(id=...)"
+            where = f"at {earlier[0].location} and at {definition.location}"
+            if earlier[0].location == definition.location:
+                where = (
+                    f"at {definition.location}, defined in a loop or twice; give each its own id: @cloaca.task(id=...)"
+                )
             raise WorkflowValidationError(
-                f"workflow '{self._name}' is not valid: Duplicate task: {task_id}, {places}",
+                f"workflow '{self._name}' is not valid: Duplicate task: {task_id}, {where}",
                 workflow=self._name,
                 task_id=task_id,
             )
@@ -454,8 +463,8 @@ class WorkflowBuilder:
         if overlaps is not None:
             raise WorkflowValidationError(
                 f"the `with` blocks of the workflows '{self._name}' and '{overlaps}' overlap, and neither is inside "
-                f"the other, so tasks may be in the wrong one. Neither is registered. Generators share the blocks of "
-                f"their thread: do not yield inside of one",
+                f"the other, so tasks may be in the wrong one; neither workflow was registered. Generators share the "
+                f"blocks of their thread: do not yield inside such a block",
                 workflow=self._name,
             )
         workflows.register(self.build())
@@ -465,16 +474,16 @@ class WorkflowBuilder:
 
 
 class Subscriber(Protocol):
-    """A runner: it hears of every workflow that is registered while it lives."""
+    """A runner, notified of every workflow that is registered while it is open."""
 
     def _workflow_registered(self, workflow: NativeWorkflow) -> None: ...
 
 
 class _Workflows:
-    """The workflows of the process, by name, and the runners that want to hear of new ones."""
+    """The workflows of the process, by name, and the runners to notify of new ones."""
 
     def __init__(self) -> None:
-        # Re-entrant: a subscriber that goes may be collected inside.
+        # Re-entrant: a subscriber may be garbage-collected while the lock is held.
         self._lock = threading.RLock()
         self._workflows: dict[str, Workflow] = {}
         self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
@@ -487,7 +496,7 @@ class _Workflows:
             subscriber._workflow_registered(workflow._native)
 
     def find(self, name: str) -> Workflow | None:
-        """The workflow of this name."""
+        """Return the workflow of this name; ``None`` if there is none."""
         with self._lock:
             return self._workflows.get(name)
 
@@ -500,7 +509,7 @@ class _Workflows:
             self._workflows = dict(snapshot)
 
     def subscribe(self, subscriber: Subscriber) -> list[NativeWorkflow]:
-        """What is registered already; everything later is told."""
+        """Return the registered workflows, and notify the subscriber of later ones."""
         with self._lock:
             self._subscribers.add(subscriber)
             return [workflow._native for workflow in self._workflows.values()]
@@ -514,10 +523,10 @@ workflows = _Workflows()
 
 
 def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]) -> None:
-    """Calls ``constructor`` once, now, and registers the workflow that it returns under ``name``.
+    """Call ``constructor`` immediately, and register the workflow that it returns under ``name``.
 
     Raises:
-        ValueError: It did not return a workflow, or raised (the exception is the cause).
+        ValueError: The constructor did not return a workflow, or raised (its exception is the cause).
 
     Example:
         >>> import cloaca
@@ -532,10 +541,10 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
         Context({"rows":[1,2,3]})
     """
     if not isinstance(name, str):
-        raise TypeError(f"a workflow is registered under its name, a str, not {name!r}")
+        raise TypeError(f"the name of a workflow must be a str, not {name!r}")
     if not callable(constructor):
         raise ValueError(
-            f"the constructor of workflow '{name}' must be a function that returns a Workflow, not {constructor!r}"
+            f"the constructor of workflow '{name}' must be a function returning a Workflow, not {constructor!r}"
         )
     try:
         workflow = constructor()

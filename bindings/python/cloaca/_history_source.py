@@ -1,4 +1,4 @@
-"""Where the past of an execution can be read: from the engine that has its log, or, when that is gone, from the log."""
+"""The source of an execution's history: the engine that holds the log, or else the log's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .history import History
 
 
 class LogHolder(Protocol):
-    """What holds a log while it is open."""
+    """The host whose engine holds the log while it is open."""
 
     is_closed: bool
 
@@ -19,8 +19,8 @@ class LogHolder(Protocol):
     def engine(self) -> NativeEngine: ...
 
 
-class Past:
-    """A log, and what holds it as long as it is open."""
+class HistorySource:
+    """A log, read through its holder while that is open, and from its files afterwards."""
 
     __slots__ = ("_holder", "_path")
 
@@ -29,20 +29,20 @@ class Past:
         self._holder = None if holder is None else weakref.ref(holder)
 
     def history(self, execution_id: str) -> History:
-        """The past of an execution.
+        """Return the history of an execution.
 
         Raises:
-            LogError: The log cannot be read, or was one in memory and is gone.
+            LogError: The log cannot be read, or it was in memory and its runner is gone.
         """
         holder = None if self._holder is None else self._holder()
         if holder is not None and (self._path is None or not holder.is_closed):
             return History(holder.engine.history(execution_id))
         if self._path is None:
             raise LogError(
-                "the log was kept in memory, and went with its runner; ask for the history before that",
+                "the log was in memory and is gone with its runner; call history() while the runner exists",
                 execution_id=execution_id,
             )
         return History(NativeHistory.open(self._path, execution_id))
 
-    def __reduce__(self) -> tuple[type[Past], tuple[str | None]]:
-        return Past, (self._path,)
+    def __reduce__(self) -> tuple[type[HistorySource], tuple[str | None]]:
+        return HistorySource, (self._path,)

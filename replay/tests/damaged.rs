@@ -3,8 +3,8 @@
 use crate::common::histories::{self, COMPLETED, RUNNING};
 use crate::common::{Alter, Altered, id};
 use cloacina_engine::core::context::values;
-use cloacina_replay::at::{At, NotThere};
 use cloacina_replay::history::{History, WhyNot};
+use cloacina_replay::moment::{At, NotThere};
 use cloacina_replay::reading::Trouble;
 use cloacina_replay::source::{self, Wanted};
 use cloacina_store::log::ReadError;

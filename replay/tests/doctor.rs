@@ -54,7 +54,7 @@ fn what_a_crash_can_lose_is_said() {
         assert!(line(&doctor(&path), "durability").starts_with(says), "a closed log remembers");
     }
     let ran = doctor(&directory.path().join("os"));
-    assert!(ran.out.contains("warning: what is acknowledged is not on the disk yet"), "{ran}");
+    assert!(ran.out.contains("warning: acknowledged events may not be on disk yet"), "{ran}");
 }
 
 #[test]

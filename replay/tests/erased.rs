@@ -52,7 +52,7 @@ fn a_history_with_an_erased_value_goes_through_json_and_back() {
     let (log, _) = erased("9f3ac102", key("dataset"));
     let json = replay(&log, "9f3ac102 --json").out;
     let back = History::from_json(&json).unwrap();
-    let context = back.context(cloacina_replay::at::At::End).unwrap();
+    let context = back.context(cloacina_replay::moment::At::End).unwrap();
     assert!(context.get("dataset").unwrap().value().unwrap().is_erased());
     let whole = replay(&histories::all(), "9f3ac102 --json").out;
     let value = whole.split("\"dataset\",\"value\":").nth(1).unwrap().split('}').next().unwrap();

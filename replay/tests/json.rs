@@ -1,9 +1,9 @@
 //! The JSON: the same facts as the screen, values verbatim, and back again.
 
 use crate::common::{histories, replay};
-use cloacina_replay::at::At;
 use cloacina_replay::history::History;
 use cloacina_replay::ids::resolve;
+use cloacina_replay::moment::At;
 use cloacina_replay::reading::stream_of;
 
 const ALL: [&str; 9] =

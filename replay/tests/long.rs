@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use crate::common::{Log, Recorder, id, json, replay, task};
 use cloacina_engine::core::retry::RetryPolicy;
-use cloacina_replay::ahead::Ahead;
+use cloacina_replay::prefetch::Ahead;
 use cloacina_replay::reading::{Entry, entries};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::read_through;

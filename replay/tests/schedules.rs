@@ -74,7 +74,7 @@ fn the_times_that_a_schedule_skipped_are_shown() {
     assert_eq!(ran.code, 0, "{ran}");
     let words = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("fired 2 times for 2026-11-24 03:23:10 to 2026-11-24 03:24:10"), "{ran}");
-    let skipped = "skipped what was due from 2026-11-24 03:25:10 to 2026-11-24 04:25:10: no runner was there in time";
+    let skipped = "skipped times due from 2026-11-24 03:25:10 to 2026-11-24 04:25:10: no runner was running then";
     assert!(words.contains(skipped), "{ran}");
     assert!(ran.err.contains("hint: replay 000000f3"), "{ran}");
     let head = "schedule …5c4ed001  nightly  * * * * * (UTC)  catch-up skip  next at 2026-11-24 04:27:10  5 events\n";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::ahead::Watch;
+use crate::prefetch::Watch;
 
 /// Nothing is shown before this.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -16,16 +16,16 @@ use super::{
     context_view, explain_view, export_view, full_view, graph_view, history_view, report_view, state_view, text,
     verify_view, why_view,
 };
-use crate::ahead::Ahead;
-use crate::at::{At, NotThere};
 use crate::errors::number;
-use crate::folding::let_go;
+use crate::fold::let_go;
 use crate::graph::{self, Picture};
 use crate::history::fold_to;
 use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{self, ExecutionJson, StateJson, StepJson, ValueJson, VerificationJson};
 use crate::json::graph::GraphJson;
 use crate::json::lines::Lines;
+use crate::moment::{At, NotThere};
+use crate::prefetch::Ahead;
 use crate::reading::{Entry, Trouble, entries};
 use crate::source::{self, Head};
 use crate::story::{Story, What, tell};

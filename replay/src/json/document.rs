@@ -171,7 +171,7 @@ impl History {
     pub fn to_json(&self) -> Result<String, NotWritten> {
         let execution = ExecutionJson::new(&self.head, &self.head.location);
         let mut bytes = Vec::new();
-        write_history(&mut bytes, &execution, &self.story(), self.told(), &self.graphs)?;
+        write_history(&mut bytes, &execution, &self.story(), self.events(), &self.graphs)?;
         String::from_utf8(bytes).map_err(|error| io::Error::other(error).into())
     }
 

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::facts::VerdictJson;
 use super::hex;
-use crate::ground::{About, Ground};
+use crate::doctor::{About, Ground};
 use crate::proof::{Shown, What};
 use crate::time::rfc3339;
-use crate::whole::{Checked, Whole, seq};
+use crate::verify_log::{Checked, Whole, seq};
 use crate::words;
 
 /// One execution of a log that was checked.

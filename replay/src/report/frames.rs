@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::contexts::{Changes, Contexts};
-use crate::at::{task_of, writer};
-use crate::folding::Folder;
+use crate::fold::Folder;
 use crate::json::values::raw;
+use crate::moment::{task_of, writer};
 use crate::reading::{Definitions, Entry, Trouble};
 
 /// What one event changed.

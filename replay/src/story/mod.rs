@@ -1,7 +1,7 @@
 //! What happened, task by task: the events of an execution gathered into rows, with what only the whole log tells
 //! (hints, undeclared reads, collisions). The screen and the JSON say the same because both show this.
 
-mod teller;
+mod builder;
 
 use cloacina_engine::core::event::{
     AbandonReason, Attempt, Cause, Environment, Key, Reads, Request, Seq, SkipReason, TaskError, TaskId,
@@ -13,7 +13,7 @@ use cloacina_engine::core::time::Timestamp;
 
 use crate::reading::Trouble;
 
-pub use teller::tell;
+pub use builder::tell;
 
 /// What happened in an execution, as far as it could be read.
 #[derive(Debug, Default)]

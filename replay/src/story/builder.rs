@@ -12,8 +12,8 @@ use cloacina_engine::core::state::{Execution, Status};
 use cloacina_engine::core::time::Timestamp;
 
 use super::{AttemptRow, Change, Met, Outcome, Row, Story, TaskRow, Undeclared, What};
-use crate::at::writer;
-use crate::folding::Folder;
+use crate::fold::Folder;
+use crate::moment::writer;
 use crate::reading::{Definitions, Entry, Trouble};
 
 /// Gathers events into a [`Story`].

@@ -256,7 +256,7 @@ fn an_archive_takes_the_place_of_an_id_in_every_command() {
         ("./failed.cloaca explain load", 0, "load: Failed"),
         ("failed.cloaca graph", 0, "failed"),
         ("failed.cloaca --at 3", 0, "after seq 3"),
-        ("diff failed.cloaca ok.cloaca", 1, "they are of two workflows"),
+        ("diff failed.cloaca ok.cloaca", 1, "different workflows"),
         ("diff failed.cloaca failed.cloaca", 0, "same:"),
         ("list --log failed.cloaca", 0, "…51b00003"),
         ("nowhere.cloaca", 4, ""),

@@ -25,10 +25,10 @@ pub struct EntryJson {
     time: String,
     previous: String,
     hash: String,
-    /// Its name; null if the body is gone and nothing is known of it.
+    /// Its name; null if the body is missing and the event unknown.
     event: Option<String>,
     body: Option<Box<RawValue>>,
-    /// That its body was erased: a value in what is left of it stands for nothing.
+    /// The erasure of its body. A value in the remaining body is only a placeholder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     erased: Option<ErasedJson>,
 }
@@ -43,7 +43,7 @@ struct StartedJson {
     inputs: u32,
 }
 
-/// A value that was written (with `value`) or removed (without). The input has no task.
+/// A written value (with `value`) or a removal (without). The input has no task.
 #[derive(Serialize, Deserialize)]
 struct WrittenJson {
     task: Option<String>,
@@ -114,10 +114,10 @@ struct EndedJson {
 }
 
 impl EntryJson {
-    /// An event as JSON.
+    /// Converts an event to JSON.
     ///
     /// # Errors
-    /// Never, for an event of ours.
+    /// Never for an event of this library.
     pub fn new(entry: &Entry) -> serde_json::Result<Self> {
         Ok(Self {
             seq: entry.seq,
@@ -135,7 +135,7 @@ impl EntryJson {
         })
     }
 
-    /// The event that this is.
+    /// Converts it back to an event.
     ///
     /// # Errors
     /// [`NotAHistory`].
@@ -166,7 +166,7 @@ impl EntryJson {
     }
 }
 
-/// What stands for a value that was erased.
+/// Returns the placeholder for an erased value.
 fn erased_value(erased: Option<&Erased>) -> Json {
     erased.map_or_else(Json::erased, |Erased { time, by, reason }| Json::erased_by(&Erasure::new(by, reason, *time)))
 }
@@ -287,7 +287,7 @@ fn event(name: &str, body: &str) -> Result<Event, NotAHistory> {
         "ExecutionCompleted" => Event::ExecutionCompleted(serde_json::from_str::<EndedJson>(body)?.try_into()?),
         "ExecutionFailed" => Event::ExecutionFailed(serde_json::from_str::<EndedJson>(body)?.try_into()?),
         "ExecutionCancelled" => Event::ExecutionCancelled(serde_json::from_str::<EndedJson>(body)?.try_into()?),
-        other => return Err(NotAHistory::Part(format!("there is no event '{other}'"))),
+        other => return Err(NotAHistory::Part(format!("unknown event '{other}'"))),
     })
 }
 

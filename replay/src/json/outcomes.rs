@@ -1,4 +1,4 @@
-//! What came of a task, as JSON: what an attempt read, why it failed or was abandoned, why there was none.
+//! Outcomes of tasks as JSON: the reads of attempts, and why they failed, were abandoned, or were skipped.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::NotAHistory;
 use super::values::{raw, shared};
 
-/// What an attempt read.
+/// The reads of an attempt.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReadsJson {
     keys: Vec<ReadJson>,
@@ -51,7 +51,7 @@ struct SettledJson {
     settled: String,
 }
 
-/// Why an attempt was abandoned.
+/// Returns the name of the reason why an attempt was abandoned.
 #[must_use]
 pub fn abandon_name(why: AbandonReason) -> &'static str {
     match why {
@@ -64,7 +64,7 @@ pub(super) fn abandon_reason(name: &str) -> Result<AbandonReason, NotAHistory> {
     match name {
         "process_died" => Ok(AbandonReason::ProcessDied),
         "shutdown" => Ok(AbandonReason::Shutdown),
-        other => Err(NotAHistory::Part(format!("'{other}' is no reason to abandon an attempt"))),
+        other => Err(NotAHistory::Part(format!("unknown reason '{other}' of an abandoned attempt"))),
     }
 }
 
@@ -80,7 +80,7 @@ fn settled_name(settled: Settled) -> &'static str {
 fn settled(name: &str) -> Result<Settled, NotAHistory> {
     let all = [Settled::Completed, Settled::Failed, Settled::Skipped, Settled::SkippedByFailure];
     let found = all.into_iter().find(|settled| settled_name(*settled) == name);
-    found.ok_or_else(|| NotAHistory::Part(format!("'{name}' is no end of a task")))
+    found.ok_or_else(|| NotAHistory::Part(format!("unknown outcome '{name}' of a task")))
 }
 
 impl From<&Reads> for ReadsJson {
@@ -108,7 +108,9 @@ impl TryFrom<ReadsJson> for Reads {
                 ("write", [seq]) => Seen::Write(*seq),
                 ("merged", seqs) => Seen::Merged(seqs.to_vec()),
                 ("undeclared", [seq]) => Seen::Undeclared(*seq),
-                (seen, _) => return Err(NotAHistory::Part(format!("a read of '{}' saw '{seen}'", read.key))),
+                (seen, _) => {
+                    return Err(NotAHistory::Part(format!("unknown or incomplete read '{seen}' of key '{}'", read.key)));
+                }
             };
             Ok(Read { key: read.key.into(), seen })
         });
@@ -171,7 +173,7 @@ impl TryFrom<SkipJson> for SkipReason {
     }
 }
 
-/// A key that the rule of a skipped task asked for, with the value that the task saw, if there was one.
+/// A key that the rule of a skipped task looked up, with the value that the task saw, if there was one.
 #[derive(Debug, Serialize)]
 pub struct AskedJson {
     key: String,
@@ -181,7 +183,7 @@ pub struct AskedJson {
 
 impl From<&(Key, Option<Json>)> for AskedJson {
     fn from((key, value): &(Key, Option<Json>)) -> Self {
-        // A value of ours is always JSON.
+        // Values in an event are always valid JSON.
         Self { key: key.to_string(), value: value.as_ref().and_then(|value| raw(value).ok()) }
     }
 }

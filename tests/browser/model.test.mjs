@@ -4,8 +4,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Past } from "../../replay/web/model.js";
-import { HIGH, placed } from "../../replay/web/placing.js";
-import { causeWords, look, span, statusWord } from "../../replay/web/words.js";
+import { HIGH, layOut } from "../../replay/web/layout.js";
+import { causeWords, appearance, span, statusWord } from "../../replay/web/words.js";
 
 /**
  * The layout that a report has of layers of so many tasks, each of which depends on all of the layer before, or on some.
@@ -41,7 +41,7 @@ describe("a graph in its panel", () => {
   test("fits, and no box lies on another one", () => {
     for (const [name, layout] of Object.entries(GRAPHS)) {
       for (const [width, height] of PANELS) {
-        const { nodes, wide, high, scale } = placed(layout, width, height);
+        const { nodes, wide, high, scale } = layOut(layout, width, height);
         const where = `${name} in ${width} × ${height}`;
         assert.ok(wide * scale <= width + 0.01 && high * scale <= height + 0.01, `${where}: ${wide * scale} × ${high * scale}`);
         assert.equal(nodes.length, layout.tasks.length, where);
@@ -58,7 +58,7 @@ describe("a graph in its panel", () => {
 
   test("has lines that begin and end at their tasks, and stay in it", () => {
     for (const [name, layout] of Object.entries(GRAPHS)) {
-      const { nodes, lines, wide, high } = placed(layout, 820, 330);
+      const { nodes, lines, wide, high } = layOut(layout, 820, 330);
       const at = new Map(nodes.map((node) => [node.task, node]));
       assert.equal(lines.length, layout.edges.length);
       for (const { from, to, points } of lines) {
@@ -73,11 +73,11 @@ describe("a graph in its panel", () => {
   // A chain of 50 was a thread through the middle of an empty panel, and a fan-out of 100 a column of dashes.
   test("is large enough to be read where the panel has room for it", () => {
     for (const name of ["a chain of 50", "a fan-out of 100", "long names"]) {
-      const { wide, high, scale } = placed(GRAPHS[name], 820, 330);
+      const { wide, high, scale } = layOut(GRAPHS[name], 820, 330);
       assert.ok(scale >= 0.5, `${name}: ${scale}`);
       assert.ok(wide * scale >= 0.7 * 820 && high * scale >= 0.6 * 330, `${name}: ${wide * scale} × ${high * scale}`);
     }
-    const few = placed(layered([2, 2, 2, 2, 2]), 820, 330).nodes;
+    const few = layOut(layered([2, 2, 2, 2, 2]), 820, 330).nodes;
     assert.equal(new Set(few.map(({ x }) => x)).size, 5, "what fits in one band is one");
   });
 
@@ -85,7 +85,7 @@ describe("a graph in its panel", () => {
     const layout = layered(Array(12).fill(1));
     layout.edges.push({ from: 0, to: 11, via: Array.from({ length: 10 }, (_, at) => [at + 1, 1]) });
     layout.rows = 2;
-    const { nodes, lines, wide, high } = placed(layout, 400, 400);
+    const { nodes, lines, wide, high } = layOut(layout, 400, 400);
     const { points } = lines.at(-1);
     for (const [x, y] of points) assert.ok(x >= 0 && x <= wide && y >= 0 && y <= high);
     for (const node of nodes.slice(1, 11)) {
@@ -112,10 +112,10 @@ test("the first failure is the one that came first, and not one that was tried a
 
 test("every state has a sign and a word of its own, also one that is not known", () => {
   const known = ["Running", "Waiting", "Deferred", "Blocked", "Damaged", "NotRunning", "Paused", "Completed", "Failed", "Cancelled"];
-  for (const status of known) assert.notEqual(look(status).sign, "?", status);
-  assert.equal(new Set(known.map((status) => look(status).word)).size, known.length);
-  assert.deepEqual([look("SomethingNew").sign, look("SomethingNew").word], ["?", "something new"]);
-  assert.equal(look(undefined).word, "unknown");
+  for (const status of known) assert.notEqual(appearance(status).sign, "?", status);
+  assert.equal(new Set(known.map((status) => appearance(status).word)).size, known.length);
+  assert.deepEqual([appearance("SomethingNew").sign, appearance("SomethingNew").word], ["?", "something new"]);
+  assert.equal(appearance(undefined).word, "unknown");
   assert.deepEqual(["NotRunning", "Failed", "held_back"].map(statusWord), ["Not running", "Failed", "Held back"]);
 });
 

@@ -109,7 +109,10 @@ impl TryFrom<ReadsJson> for Reads {
                 ("merged", seqs) => Seen::Merged(seqs.to_vec()),
                 ("undeclared", [seq]) => Seen::Undeclared(*seq),
                 (seen, _) => {
-                    return Err(NotAHistory::Part(format!("unknown or incomplete read '{seen}' of key '{}'", read.key)));
+                    return Err(NotAHistory::Part(format!(
+                        "unknown or incomplete read '{seen}' of key '{}'",
+                        read.key
+                    )));
                 }
             };
             Ok(Read { key: read.key.into(), seen })

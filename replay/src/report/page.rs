@@ -11,7 +11,7 @@ const MODULES: [(&str, &str); 16] = [
     ("words.js", include_str!("../../web/words.js")),
     ("model.js", include_str!("../../web/model.js")),
     ("canvas.js", include_str!("../../web/canvas.js")),
-    ("placing.js", include_str!("../../web/placing.js")),
+    ("layout.js", include_str!("../../web/layout.js")),
     ("graph.js", include_str!("../../web/graph.js")),
     ("timeline.js", include_str!("../../web/timeline.js")),
     ("lists.js", include_str!("../../web/lists.js")),

@@ -1,4 +1,4 @@
-//! What differs between two executions: where they first part, task by task, and key by key.
+//! Comparison of two executions: the first divergence, task by task, and key by key.
 
 use crate::common::{self, Log, Recorder, error, id, json, replay, task};
 use cloacina_engine::core::definition::TaskDefinition;
@@ -9,7 +9,7 @@ use cloacina_engine::core::time::Millis;
 use cloacina_replay::diff::{Diff, Difference, Ignored, Looked, Standing};
 use cloacina_replay::history::History;
 
-/// What one run of the workflow does otherwise than the plain one.
+/// How a run of the workflow differs from the plain one.
 #[derive(Clone)]
 struct Run {
     day: &'static str,
@@ -60,7 +60,7 @@ fn workflow(run: &Run) -> Vec<TaskDefinition> {
     tasks
 }
 
-/// extract, then check and transform next to each other, then load, which multiplies by a rate that nobody gave.
+/// extract, then check and transform in parallel, then load, which multiplies by a rate that is not declared.
 fn record(log: &Log, end: u32, run: &Run) {
     let input = [("day", run.day), ("temporary", "1")];
     let mut recorder = Recorder::start(log, id(end), "prices", workflow(run), &input);
@@ -208,7 +208,7 @@ fn a_failure_and_a_retry_are_differences() {
     assert!(!retried.is_same());
 }
 
-/// A task that was only tried again was called the first divergence, although a later one gave something else.
+/// Regression test: a task that was only retried was the first divergence, although a later one had another result.
 #[test]
 fn a_retry_is_not_where_two_executions_part_if_something_else_differs() {
     let log = Log::default();
@@ -245,8 +245,8 @@ fn a_retry_is_not_where_two_executions_part_if_something_else_differs() {
     assert_eq!(ran.code, 2, "{ran}");
 }
 
-/// Of two texts that differ behind their first letters, the screen and the sentence showed the letters that are the same. So it
-/// was with what stands deep in a value, with a list of texts, and with a line of code.
+/// Regression test: of two long texts that differ late, the screen and the sentence showed only the common beginning. The same
+/// for nested values, lists of texts, and lines of code.
 #[test]
 fn of_long_values_the_place_that_differs_is_shown() {
     let log = Log::default();
@@ -313,7 +313,7 @@ fn a_key_that_one_removed_is_a_difference() {
     assert_eq!(open(A).diff(&open(B), &[]).first, None);
 }
 
-/// A task that reads what it does not depend on: who is faster decides what it sees, and the sentence says so.
+/// An undeclared read depends on timing, and the sentence says so.
 #[test]
 fn a_race_is_named_as_one() {
     let log = Log::default();

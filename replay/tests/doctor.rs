@@ -18,7 +18,7 @@ fn doctor(path: &Path) -> Ran {
     replay_with(&open_reader, None, &format!("doctor --log {}", path.display()))
 }
 
-/// What stands behind a name.
+/// The text after a name.
 fn line<'a>(ran: &'a Ran, name: &str) -> &'a str {
     ran.out.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}: {ran}")).trim()
 }

@@ -1,4 +1,4 @@
-//! The JSON: the same facts as the screen, values verbatim, and back again.
+//! The JSON output: the same facts as the screen, values verbatim, and parsed back.
 
 use crate::common::{histories, replay};
 use cloacina_replay::history::History;
@@ -9,7 +9,7 @@ use cloacina_replay::reading::stream_of;
 const ALL: [&str; 9] =
     ["9f3ac101", "9f3ac102", "51b00003", "51b00004", "51b00005", "51b00006", "51b00007", "51b00008", "51b00009"];
 
-/// Hashes rest on random salts.
+/// Removes hashes, which depend on random salts.
 fn without_hashes(text: &str) -> String {
     let mut kept = String::new();
     let mut rest = text;

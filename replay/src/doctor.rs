@@ -97,7 +97,7 @@ pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>, now: Tim
     Ok(ground)
 }
 
-/// How far the end of a log may be ahead of the clock without a warning, in microseconds: ordinary clock skew is smaller.
+/// How far a log's end may be ahead of the clock without a warning, in microseconds: ordinary clock skew is smaller.
 const MAX_CLOCK_SKEW: u64 = 60_000_000;
 
 /// Returns the warning about a log that ends ahead of this machine's clock, or `None`.
@@ -205,11 +205,11 @@ fn content(reader: &dyn LogReader) -> Result<Content, ReadError> {
     Ok(Content { executions: count, unfinished, records: reader.head()?.position, oldest })
 }
 
-/// Returns the durability mode of the last process that appended executions. Processes that only changed existing records
-/// (`cloaca log prune`) are skipped: their mode says nothing about how executions were acknowledged.
+/// Returns the durability mode of the last process that appended executions. Processes that only changed existing
+/// records (`cloaca log prune`) are skipped: their mode says nothing about how executions were acknowledged.
 fn last_mode(reader: &dyn LogReader) -> Option<Durability> {
     let mut newest = None;
-    // Walks backwards. `end` is the position after a process's records, `own` how many of them are in the log's own stream.
+    // Backwards: `end` is the position after a process's records, `own` how many of them are in the log's own stream.
     let (mut end, mut own, mut changes) = (reader.head().ok()?.position, 0, false);
     let mut below = reader.stream(StreamId::LOG).ok()?.records;
     while below > 0 {

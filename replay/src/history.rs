@@ -58,7 +58,7 @@ pub enum WhyNot {
 }
 
 impl History {
-    /// Reads and verifies an execution, and keeps all of its events. Damage is no error: see `verification` and `trouble`.
+    /// Reads and verifies an execution, and keeps its events. Damage is no error: see `verification` and `trouble`.
     ///
     /// # Errors
     /// [`ReadError`] if there is no such execution, or none of it can be read.
@@ -90,7 +90,7 @@ impl History {
         if let Some(folder) = folder {
             graphs = folder.finish().1;
         }
-        // A read error takes precedence over a fold error: it says where the events end. Folding again finds the other one.
+        // A read error takes precedence: it says where the events end. Folding the events again finds the fold error.
         let trouble = unread.or_else(|| head.cut(kept.len() as u64)).or(trouble);
         let mut head = head;
         head.note(trouble.as_ref());
@@ -162,9 +162,9 @@ impl History {
     }
 }
 
-/// Folds events up to a moment. Returns the state there and the last folded event. `each` receives every event once folded.
-/// Reads each event once, and at most one beyond the moment. A moment that needs the whole history ([`At::Task`]) must be
-/// [resolved](At::resolved) first.
+/// Folds events up to a moment. Returns the state there and the last folded event. `each` receives every event once
+/// folded. Reads each event once, and at most one beyond the moment. A moment that needs the whole history
+/// ([`At::Task`]) must be [resolved](At::resolved) first.
 ///
 /// # Errors
 /// [`NotThere`] if there is no such moment, or an event before it cannot be read or folded.

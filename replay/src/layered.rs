@@ -1,8 +1,8 @@
 //! Layered layout of a graph (after Sugiyama): layers from left to right, each node after its upstream nodes.
 //!
-//! Within a layer, nodes are ordered by the mean position of their neighbours in a few sweeps back and forth, which reduces
-//! crossings, and then placed as near to their neighbours as the order allows. An edge over several layers gets a bend in
-//! each of them, so that it does not pass behind other nodes.
+//! Within a layer, nodes are ordered by the mean position of their neighbours in a few sweeps back and forth, which
+//! reduces crossings, and then placed as near to their neighbours as the order allows. An edge over several layers gets
+//! a bend in each of them, so that it does not pass behind other nodes.
 
 /// Layers with more nodes than this are not aligned to their neighbours: their nodes are one row apart, in order.
 const HIGHEST: usize = 48;
@@ -94,8 +94,8 @@ fn sort_by_neighbours(layer: &mut [usize], nodes: &mut [Node], neighbours: impl 
     }
 }
 
-/// Moves each node of a layer as near to the mean of its neighbours as possible, keeping the order and a distance of one row.
-/// This is a least-squares problem with bounds, solved by pooling adjacent violators (isotonic regression).
+/// Moves each node of a layer as near to the mean of its neighbours as possible, keeping the order and a distance of
+/// one row. This is a least-squares problem with bounds, solved by pooling adjacent violators (isotonic regression).
 fn place(layer: &[usize], nodes: &mut [Node], neighbours: impl Fn(&Node) -> &Vec<usize>) {
     if layer.len() > HIGHEST {
         return;

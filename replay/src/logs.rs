@@ -83,7 +83,7 @@ pub fn choose(
     }
 }
 
-/// Returns the path in a runner's URL: `cloaca:///log` is relative, `cloaca:////log` absolute. A plain path is returned as is.
+/// Returns the path in a runner's URL: `cloaca:///log` is relative, `cloaca:////log` absolute. Keeps a plain path.
 fn from_url(path: &Path) -> PathBuf {
     let inside = path.to_str().and_then(|text| {
         let rest = text.strip_prefix("cloaca:///").or_else(|| text.strip_prefix("sqlite:///"))?;
@@ -118,7 +118,7 @@ fn is_log(path: &Path) -> bool {
 /// How many logs are remembered.
 const REMEMBERED: usize = 20;
 
-/// Remembers that this user opened a log, so that `replay` finds it from any directory. A convenience: errors are ignored.
+/// Remembers that this user opened a log, so that `replay` finds it from any directory. Ignores errors.
 pub fn remember_log(path: &Path) {
     if let Some(file) = remembered(&|name| std::env::var_os(name)) {
         let _ = remember(&file, path);
@@ -164,7 +164,7 @@ fn create_private(directory: &Path) -> io::Result<()> {
     builder.recursive(true).create(directory)
 }
 
-/// Returns the path of the file with the recently opened logs: `$XDG_STATE_HOME/cloaca/logs`, by default below `~/.local/state`.
+/// Returns the file with the recently opened logs: `$XDG_STATE_HOME/cloaca/logs`, by default below `~/.local/state`.
 fn remembered(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     // The specification says to ignore a relative path.

@@ -1,5 +1,5 @@
-//! Prefetching the records of an execution: a separate thread reads and checks them while the consumer folds the events.
-//! Whichever of the two has time decodes the records.
+//! Prefetching the records of an execution: a separate thread reads and checks them while the consumer folds the
+//! events. Whichever of the two has time decodes the records.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -14,8 +14,8 @@ use crate::reading::{Decoder, Entry, Trouble, stream_of, up_to_trouble};
 
 /// How many records are handed over at once, at most.
 const PAGE: usize = 512;
-/// How many pages the queue holds: enough that reading continues while the consumer builds the graph that the first event
-/// names, and few enough to bound the memory.
+/// How many pages the queue holds: enough that reading continues while the consumer builds the graph that the first
+/// event names, and few enough to bound the memory.
 const PAGES: usize = 128;
 
 /// Receives the progress of reading.
@@ -70,8 +70,8 @@ impl<'a> Ahead<'a> {
         self.checked(unchecked, |entries| work(&mut up_to_trouble(entries.map(Result::flatten))))
     }
 
-    /// Passes the events to `work`, in order. `check` sees each record first, on the reading thread. Ends after the first
-    /// record that cannot be read or fails `check`; a record that cannot be decoded does not end it.
+    /// Passes the events to `work`, in order. `check` sees each record first, on the reading thread. Ends after the
+    /// first record that cannot be read or fails `check`; a record that cannot be decoded does not end it.
     pub fn checked<E: From<ReadError> + Send, T>(
         &self,
         check: impl FnMut(&Record) -> Result<(), E> + Send,

@@ -1,5 +1,5 @@
-//! Proofs that can be checked without the log: an inclusion proof shows that a record is in the Merkle tree of a checkpoint,
-//! a consistency proof that one checkpoint extends another.
+//! Proofs that can be checked without the log: an inclusion proof shows that a record is in the Merkle tree of a
+//! checkpoint, a consistency proof that one checkpoint extends another.
 
 use std::fmt::Write as _;
 
@@ -293,7 +293,7 @@ impl Proof {
         Err(BadProof::Foreign(format!("it has the format '{}', this version reads '{FORMAT}'", proof.format)))
     }
 
-    /// Checks the proof by itself, without any log. The caller must check that the checkpoint's key is the expected one.
+    /// Checks the proof by itself, without a log. The caller must check that the checkpoint's key is the expected one.
     ///
     /// # Errors
     /// [`BadProof`].

@@ -93,7 +93,7 @@ pub struct Entry {
     pub previous: Hash,
     /// The hash of its own record.
     pub hash: Hash,
-    /// The event. If its body was erased, without the erased content, or `None` if the log does not say which event it was.
+    /// The event. If its body was erased: without the erased content, or `None` if the log does not say what it was.
     pub event: Option<Event>,
     /// Who erased its body, when and why; `None` if it was not erased.
     pub erased: Option<Erased>,

@@ -1,5 +1,5 @@
-//! The listing of a log: its executions and the standing of each, from the index. Events are read only to find damage of
-//! executions that nothing runs.
+//! The listing of a log: its executions and the standing of each, from the index. Events are read only to find damage
+//! of executions that nothing runs.
 
 use std::collections::BTreeMap;
 

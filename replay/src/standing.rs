@@ -1,5 +1,5 @@
-//! The status of executions, from three sources: their labels in the log, the notices of the process that has the log, and
-//! whether there is such a process.
+//! The status of executions, from three sources: their labels in the log, the notices of the process that has the log,
+//! and whether there is such a process.
 
 use std::path::Path;
 

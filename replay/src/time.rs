@@ -3,8 +3,8 @@
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use cloacina_engine::core::time::Timestamp;
 
-/// Formats a time as RFC 3339 in UTC, to the microsecond. A time outside the years 0 to 9999, which RFC 3339 cannot express,
-/// is written as its microseconds: `253402300800000000 us`.
+/// Formats a time as RFC 3339 in UTC, to the microsecond. A time outside the years 0 to 9999, which RFC 3339 cannot
+/// express, is written as its microseconds: `253402300800000000 us`.
 #[must_use]
 pub fn rfc3339(time: Timestamp) -> String {
     match utc(time).filter(|time| (0..=9999).contains(&time.year())) {

@@ -228,7 +228,7 @@ pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, R
 const TRIES: usize = 10;
 
 /// Verifies an execution whose records are prefetched: the reading thread checks the chain, this one folds the events.
-/// A failure is verified again until two runs agree, since values may have been erased or the execution pruned meanwhile.
+/// After a failure, verifies again until two runs agree: values may have been erased or the execution pruned meanwhile.
 ///
 /// # Errors
 /// As [`verify`].

@@ -1,4 +1,4 @@
-//! The provenance of a value: the write, the reads of its writer, the writes that those saw, and so on back to the input.
+//! The provenance of a value: its write, the reads of the writer, the writes that those saw, and so on to the input.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -28,8 +28,8 @@ fn last(history: &History, at: &str) -> Result<u64, NotThere> {
     history.state(at.parse().unwrap()).map(|state| state.next_seq() - 1)
 }
 
-/// Regression test: after an altered record, the final state was silently the one before it. With the first record altered,
-/// the error was "the execution has no events".
+/// Regression test: after an altered record, the final state was silently the one before it. With the first record
+/// altered, the error was "the execution has no events".
 #[test]
 fn the_end_of_an_execution_is_not_the_last_event_that_can_be_read() {
     let history = differs_at_nine();
@@ -50,7 +50,7 @@ fn the_end_of_an_execution_is_not_the_last_event_that_can_be_read() {
     assert!(is_damaged_at(1, &why), "{why}");
 }
 
-/// Regression test: `replay list` said that a damaged execution resumes when a runner opens the log, but none could resume it.
+/// Regression test: `replay list` said that a damaged execution resumes when a runner opens the log, which is wrong.
 #[test]
 fn a_list_says_which_of_those_that_nothing_runs_are_damaged() {
     let status = |alter: Alter| {

@@ -245,8 +245,8 @@ fn a_retry_is_not_where_two_executions_part_if_something_else_differs() {
     assert_eq!(ran.code, 2, "{ran}");
 }
 
-/// Regression test: of two long texts that differ late, the screen and the sentence showed only the common beginning. The same
-/// for nested values, lists of texts, and lines of code.
+/// Regression test: of two long texts that differ late, the screen and the sentence showed only the common beginning.
+/// The same for nested values, lists of texts, and lines of code.
 #[test]
 fn of_long_values_the_place_that_differs_is_shown() {
     let log = Log::default();

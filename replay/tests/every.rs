@@ -54,8 +54,8 @@ history!(running, "51b00007");
 history!(cancelled, "51b00008");
 history!(failed_for_an_undeclared_read, "51b00009");
 
-/// Commands about a key, a task, another execution or another program, on every kind of history: with a task and a key that it
-/// has, and the execution before it.
+/// Commands about a key, a task, another execution or another program, on every kind of history: with a task and a key
+/// that it has, and the execution before it.
 #[test]
 fn values_tasks_and_other_programs() {
     let log = histories::all();
@@ -91,7 +91,7 @@ fn values_tasks_and_other_programs() {
 /// execution. The output of every command must stay what it was at the release.
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/archive-v1/three.cloaca");
 
-/// The commands that are about values, tasks and other programs, each with what it is about in one of the golden histories.
+/// The commands about values, tasks and other programs, each with a key or task of one of the golden histories.
 fn golden(id: &str, key: &str, task: &str, other: &str) -> String {
     let also = [
         format!("{id} context {key}"),

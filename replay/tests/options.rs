@@ -9,9 +9,9 @@ use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::cli::arguments::Arguments;
 use cloacina_replay::reading::stream_of;
 
-/// For each option in the help of each command: a command line without it, and the option to add. Adding it must change the
-/// output, the messages, or the exit code. Entries with `!` at the end need a terminal, a file or a process, and are tested
-/// elsewhere.
+/// For each option in the help of each command: a command line without it, and the option to add. Adding it must change
+/// the output, the messages, or the exit code. Entries with `!` at the end need a terminal, a file or a process, and
+/// are tested elsewhere.
 const CHANGES: &[(&str, &str, &str, &str)] = &[
     ("", "full", "9f3ac102", "--full"),
     ("", "values", "9f3ac102", "--values"),

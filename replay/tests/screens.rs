@@ -80,8 +80,8 @@ fn narrow_terminal_with_colours() {
     insta::assert_snapshot!(ran.to_string().replace('\u{1b}', "ESC"));
 }
 
-/// Regression test: an execution that the engine held back (another graph, unregistered workflow, damage), or that no process
-/// ran, was `Running` in every view, without a reason.
+/// Regression test: an execution that the engine held back (another graph, unregistered workflow, damage), or that no
+/// process ran, was `Running` in every view, without a reason.
 #[test]
 fn every_view_says_how_an_execution_stands_why_and_what_to_do() {
     let (blocked, gone, hurt) = (id(0x31), id(0x32), id(0x33));
@@ -180,8 +180,8 @@ fn every_view_names_the_failure_that_came_first() {
     assert!(report.contains("\"first_failure\":\"zeta\""), "the page names it, too");
 }
 
-/// Regression test: a recovery with other code or another graph showed only the process. `explain` did not know a removed task,
-/// although the table had its events.
+/// Regression test: a recovery with other code or another graph showed only the process. `explain` did not know a
+/// removed task, although the table had its events.
 #[test]
 fn what_a_recovery_changed_is_told_and_what_it_took_out_can_be_explained() {
     let log = Log::default();

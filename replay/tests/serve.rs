@@ -332,8 +332,8 @@ fn is_closed(stream: &mut TcpStream) {
 
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 
-/// Regression test: any user of the machine could lock the owner out by opening connections and sending half a request on
-/// each. The server kept them for ever, without having seen the token.
+/// Regression test: any user of the machine could lock the owner out by opening connections and sending half a request
+/// on each. The server kept them for ever, without having seen the token.
 #[test]
 fn whoever_holds_connections_without_the_token_makes_place_for_the_owner() {
     let directory = tempfile::tempdir().unwrap();
@@ -391,7 +391,7 @@ fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_given_up() {
     drop(log);
 }
 
-/// Tabs of a suspended browser keep listening and read nothing. The newest page must still be served: the user sees that one.
+/// Tabs of a suspended browser keep listening and read nothing. The newest page, which the user sees, must be served.
 #[test]
 fn the_newest_page_is_served_however_many_listen_and_read_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -408,8 +408,8 @@ fn the_newest_page_is_served_however_many_listen_and_read_nothing() {
     assert_eq!(server.get("").0, 200);
 }
 
-/// The same in a process with few descriptors: after an error of `accept`, the server neither ends nor waits until clients
-/// disconnect.
+/// The same in a process with few descriptors: after an error of `accept`, the server neither ends nor waits until
+/// clients disconnect.
 #[test]
 fn a_server_that_has_no_descriptor_left_answers_on() {
     let directory = tempfile::tempdir().unwrap();

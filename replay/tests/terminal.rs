@@ -175,8 +175,8 @@ fn panels_tell_why_what_a_step_changed_and_the_graph() {
     assert_eq!(terminal.end().1, 0);
 }
 
-/// Regression test: in a terminal of 80 columns the line of keys was cut in the middle of a word, without "quit", and nothing
-/// said how to see the rest.
+/// Regression test: in a terminal of 80 columns the line of keys was cut in the middle of a word, without "quit", and
+/// nothing said how to see the rest.
 #[test]
 fn the_keys_and_messages_of_stepping_fit_in_narrow_terminals_and_help_is_a_key_away() {
     let directory = log();

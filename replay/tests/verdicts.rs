@@ -23,7 +23,7 @@ fn screen(alter: Alter, arguments: &str) -> String {
     replay_with(&open, None, arguments).to_string()
 }
 
-/// Replaces the body of the record at `seq`, and reseals it and all later records, like a forger with access to the whole log.
+/// Replaces the body of the record at `seq`, and reseals it and all later records, like a forger with the whole log.
 fn forge(mut records: Vec<Record>, seq: u64, body: Option<Vec<u8>>) -> Vec<Record> {
     let mut previous = None;
     for record in &mut records {

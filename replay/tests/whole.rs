@@ -88,8 +88,8 @@ fn one_broken_execution_is_named_and_the_others_are_whole() {
     insta::assert_snapshot!(without_hashes(&ran.to_string()));
 }
 
-/// Regression test: the output was "9 executions are whole, the log is not", without what was lost. With all executions damaged
-/// it still said that "the others are" whole.
+/// Regression test: the output was "9 executions are whole, the log is not", without what was lost. With all executions
+/// damaged it still said that "the others are" whole.
 #[test]
 fn what_is_lost_with_the_end_of_a_log_is_said() {
     let mut log_alone = 0;

@@ -12,8 +12,8 @@ use crate::story::{Row, Story, TaskRow, What};
 /// Values by key.
 pub type Values = BTreeMap<Key, Json>;
 
-/// Returns the tasks of both, each once, in the order in which A ran them. A task that only B has comes after the one that
-/// B ran before it; tasks without events come last.
+/// Returns the tasks of both, each once, in the order in which A ran them. A task that only B has comes after the one
+/// that B ran before it; tasks without events come last.
 pub fn tasks(a: Side<'_>, b: Side<'_>) -> Vec<TaskId> {
     let (in_a, in_b) = (names(a), names(b));
     let places: HashMap<&TaskId, usize> = in_a.iter().enumerate().map(|(place, task)| (task, place)).collect();
@@ -102,7 +102,7 @@ pub fn moved(places: &[usize]) -> Vec<(usize, usize)> {
     let crossed = |at: usize| {
         let here = staying.partition_point(|other| *other < at);
         let there = staying.partition_point(|other| places[*other] < places[at]);
-        // A task that moved forward crossed the first one that is now before it, else the last one that is now after it.
+        // Moved forward: it crossed the first one that is now before it. Moved back: the last one that is now after it.
         if there > here { staying[here] } else { staying[here - 1] }
     };
     (0..places.len()).filter(|at| !stays[*at]).map(|at| (at, crossed(at))).collect()

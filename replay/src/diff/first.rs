@@ -12,7 +12,7 @@ const VALUE: usize = 40;
 /// The first divergence of two executions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Divergence {
-    /// The kind: `workflow`, `input`, a task's [`Difference::name`], `tasks` (only one has the task), `context` or `status`.
+    /// `workflow`, `input`, a task's [`Difference::name`], `tasks` (only one has the task), `context` or `status`.
     pub aspect: &'static str,
     /// The task; `None` if it is not about one.
     pub task: Option<TaskId>,

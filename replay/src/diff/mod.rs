@@ -78,7 +78,7 @@ pub struct TaskDiff {
 pub struct Ran {
     /// Its first event; `None` if nothing happened to it.
     pub first: Option<Seq>,
-    /// Its outcome or present state: `completed`, `failed`, `skipped`, `cancelled`, `running`, `waiting`, `not started`.
+    /// Its outcome or state: `completed`, `failed`, `skipped`, `cancelled`, `running`, `waiting`, `not started`.
     pub outcome: &'static str,
     /// The number of attempts.
     pub attempts: Attempt,

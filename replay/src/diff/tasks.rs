@@ -75,7 +75,7 @@ impl<'a> Tasks<'a> {
         })
     }
 
-    /// Returns what the last attempt at a task saw: the keys that it looked up, and every key if it read the whole context.
+    /// Returns what the last attempt at a task saw: the keys that it looked up, or every key if it read all of the context.
     fn reads(&self, task: &TaskId) -> Reads {
         let mut reads = Reads::default();
         let Some(last) = self.row(task).and_then(|row| row.attempts.last()) else { return reads };

@@ -104,8 +104,8 @@ impl Comparison {
         }
     }
 
-    /// Skips the common prefix and suffix, so that an inserted or removed element is one difference. Compares the rest by
-    /// index.
+    /// Skips the common prefix and suffix, so that an inserted or removed element is one difference. Compares the rest
+    /// by index.
     fn compare_lists(&mut self, path: &str, a: &[Value], b: &[Value]) {
         let begin = a.iter().zip(b).take_while(|(one, other)| one == other).count();
         let (a, b) = (&a[begin..], &b[begin..]);

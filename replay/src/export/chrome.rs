@@ -1,8 +1,8 @@
-//! Export for `chrome://tracing` and Perfetto: a trace with a track for each worker, and an arrow for each dependency and each
-//! retry.
+//! Export for `chrome://tracing` and Perfetto: a trace with a track for each worker, and an arrow for each dependency
+//! and each retry.
 //!
-//! The format is the JSON object of the "Trace Event Format": complete events (`X`), flows (`s`, `f`), instants (`i`) and
-//! metadata (`M`); times are microseconds, here since the start of the execution.
+//! The format is the JSON object of the "Trace Event Format": complete events (`X`), flows (`s`, `f`), instants (`i`)
+//! and metadata (`M`); times are microseconds, here since the start of the execution.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

@@ -1,8 +1,8 @@
-//! Export as OpenLineage run events, one JSON object a line: one job for the workflow and one for each task, with the keys of
-//! the context as datasets. So data catalogues see what each task read and wrote.
+//! Export as OpenLineage run events, one JSON object a line: one job for the workflow and one for each task, with the
+//! keys of the context as datasets. So data catalogues see what each task read and wrote.
 //!
-//! Follows specification 2-0-2: each run has one START and one of COMPLETE, FAIL and ABORT. An attempt is a run of its task,
-//! with the execution as its parent.
+//! Follows specification 2-0-2: each run has one START and one of COMPLETE, FAIL and ABORT. An attempt is a run of its
+//! task, with the execution as its parent.
 
 use std::io::{self, Write};
 

@@ -1,8 +1,8 @@
-//! Export as an OpenTelemetry trace: OTLP in its JSON encoding (`ExportTraceServiceRequest`), which collectors accept at
-//! `/v1/traces` or read from a file.
+//! Export as an OpenTelemetry trace: OTLP in its JSON encoding (`ExportTraceServiceRequest`), which collectors accept
+//! at `/v1/traces` or read from a file.
 //!
-//! The trace id is the execution's id. The execution is the root span, and each attempt a child span. Its links lead to its
-//! dependencies and to the previous attempt. Errors are events named `exception`, as in the semantic conventions.
+//! The trace id is the execution's id. The execution is the root span, and each attempt a child span. Its links lead to
+//! its dependencies and to the previous attempt. Errors are events named `exception`, as in the semantic conventions.
 
 use std::io::{self, Write};
 

@@ -16,8 +16,8 @@ pub struct Step {
     pub took: u64,
 }
 
-/// Returns the critical path, from first to last. Walks back from the task that ended last, each time to the upstream task
-/// that ended last. In an unfinished execution, running tasks count as ending now.
+/// Returns the critical path, from first to last. Walks back from the task that ended last, each time to the upstream
+/// task that ended last. In an unfinished execution, running tasks count as ending now.
 #[must_use]
 pub fn critical_path(state: &Execution) -> Vec<Step> {
     let end = |task: TaskIndex| {

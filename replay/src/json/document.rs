@@ -174,8 +174,8 @@ impl History {
         String::from_utf8(bytes).map_err(|error| io::Error::other(error).into())
     }
 
-    /// Parses the output of [`History::to_json`], `replay ID --json` or `replay ID --jsonl`. The result cannot be verified,
-    /// since only the log has the data that the hashes cover.
+    /// Parses the output of [`History::to_json`], `replay ID --json` or `replay ID --jsonl`. The result cannot be
+    /// verified, since only the log has the data that the hashes cover.
     ///
     /// # Errors
     /// [`NotAHistory`].

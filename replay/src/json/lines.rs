@@ -1,5 +1,5 @@
-//! A history as JSON lines: the index entry, then one event a line, and each definition before the first event that names
-//! it. It can be written while the execution is running.
+//! A history as JSON lines: the index entry, then one event a line, and each definition before the first event that
+//! names it. It can be written while the execution is running.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};

@@ -69,8 +69,8 @@ pub struct WholeJson {
 }
 
 impl WholeJson {
-    /// Converts the result to JSON. `pruned_meanwhile` counts executions that were pruned during verification. `unreadable` is
-    /// the reason if not all executions could be verified.
+    /// Converts the result to JSON. `pruned_meanwhile` counts executions that were pruned during verification.
+    /// `unreadable` is the reason if not all executions could be verified.
     #[must_use]
     pub fn new(whole: &Whole, pruned_meanwhile: u64, unreadable: Option<String>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The output as JSON: one object with `"format": "cloaca.replay/1"`. Context values keep the exact text that was written.
+//! JSON output: one object with `"format": "cloaca.replay/1"`. Context values keep the exact text that was written.
 
 pub mod definitions;
 pub mod diff;

@@ -9,8 +9,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::time::rfc3339;
 
-/// Returns a value as the exact text that was written. Text that is not JSON becomes a string. So does an erased value, as
-/// `"erased"`; the event or context next to it says that it was erased.
+/// Returns a value as the exact text that was written. Text that is not JSON becomes a string. So does an erased value,
+/// as `"erased"`; the event or context next to it says that it was erased.
 ///
 /// # Errors
 /// Never for text of this library.

@@ -1,13 +1,13 @@
 //! The context after every event, updated incrementally.
 //!
-//! [`Execution::context`] computes the context at one moment from the whole graph. A report needs it after every event, so
-//! this module updates it from event to event. A property test on random graphs checks that both agree.
+//! [`Execution::context`] computes the context at one moment from the whole graph. A report needs it after every event,
+//! so this module updates it from event to event. A property test on random graphs checks that both agree.
 //!
-//! The leaves of the graph will see what the **frontier** passes on: the settled tasks that are leaves or have an unsettled
-//! task after them, and the input while a root task is unsettled. For each key, the module counts which versions the frontier
-//! passes on. Usually there is one, or each version has seen the one before: then the last one reaches the leaves, whatever
-//! the rest of the graph looks like. Only if versions meet that have not seen each other, the order of joins matters, and
-//! that key is traced through the unsettled part of the graph.
+//! The leaves of the graph will see what the **frontier** passes on: the settled tasks that are leaves or have an
+//! unsettled task after them, and the input while a root task is unsettled. For each key, the module counts which
+//! versions the frontier passes on. Usually there is one, or each version has seen the one before: then the last one
+//! reaches the leaves, whatever the rest of the graph looks like. Only if versions meet that have not seen each other,
+//! the order of joins matters, and that key is traced through the unsettled part of the graph.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl Contexts {
         self.changes(state)
     }
 
-    /// Updates the context for the keys whose versions at the frontier have changed. Returns those that are visibly different.
+    /// Updates the keys whose versions at the frontier have changed. Returns those whose visible version is different.
     fn changes(&mut self, state: &Execution) -> Changes {
         let touched = std::mem::take(&mut self.frontier.touched);
         let mut resolver = Resolver { graph: &self.graph, state, input: &self.input, joins: None };

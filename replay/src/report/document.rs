@@ -40,7 +40,7 @@ impl From<NotWritten> for NotReported {
     }
 }
 
-/// Writes an execution as one HTML file. Read and fold errors are part of the report. `location` is where the log was found.
+/// Writes an execution as one HTML file, with any read or fold errors. `location` is where the log was found.
 ///
 /// # Errors
 /// [`NotReported`].

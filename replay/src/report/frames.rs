@@ -1,5 +1,5 @@
-//! Frames: the changes of each event to the states of tasks and to the context, computed by the engine's own fold. A page
-//! applies frames from the first event on to show the state after any event, and folds nothing itself.
+//! Frames: the changes of each event to the states of tasks and to the context, computed by the engine's own fold. A
+//! page applies frames from the first event on to show the state after any event, and folds nothing itself.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! The layout of a graph in a report: see [`crate::layered`].
 //!
-//! The layers are those of [`Graph::levels`]. The page decides on distances, and on breaking layers and rows of layers, since
-//! it knows the size of its panel.
+//! The layers are those of [`Graph::levels`]. The page decides on distances, and on breaking layers and rows of layers,
+//! since it knows the size of its panel.
 
 use cloacina_engine::core::codec::fingerprint;
 use cloacina_engine::core::graph::Graph;

@@ -1,8 +1,8 @@
 //! The table of connections, with limits on their number and timeouts.
 //!
-//! Every user of the machine can connect to the loopback interface, and the token arrives only with the complete head of a
-//! request. To keep the owner from being locked out, each request head has a timeout and the number of connections is
-//! fixed. If the table is full, a new connection evicts the oldest one that has not shown the token.
+//! Every user of the machine can connect to the loopback interface, and the token arrives only with the complete head
+//! of a request. To keep the owner from being locked out, each request head has a timeout and the number of connections
+//! is fixed. If the table is full, a new connection evicts the oldest one that has not shown the token.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Limits on the connections of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The maximum number of connections. Most systems allow a process 1,024 descriptors, and reading the log needs some.
+    /// The maximum number of connections. Most systems allow 1,024 descriptors, and reading the log needs some too.
     pub connections: usize,
     /// The maximum number of connections that are event streams, one for each open page.
     pub pages: usize,

@@ -44,8 +44,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// Creates a message from a value. A server-sent event cannot contain line breaks. JSON that a task wrote may have them
-    /// between tokens, but never inside strings, so they can be replaced by spaces.
+    /// Creates a message from a value. A server-sent event cannot contain line breaks. JSON that a task wrote may have
+    /// them between tokens, but never inside strings, so they can be replaced by spaces.
     pub fn new(kind: &'static str, value: &impl Serialize) -> io::Result<Self> {
         let data = serde_json::to_string(value)?.replace(['\n', '\r'], " ");
         Ok(Self { kind, data })

@@ -25,8 +25,8 @@ impl Guard {
         Arc::new(Self { hosts: [format!("127.0.0.1:{port}"), format!("localhost:{port}")], token })
     }
 
-    /// Checks the `Host` header, against DNS rebinding: a foreign site can make its own name resolve to our address, so that
-    /// a browser lets its pages read our answers. The browser still sends the site's name.
+    /// Checks the `Host` header, against DNS rebinding: a foreign site can make its own name resolve to our address, so
+    /// that a browser lets its pages read our answers. The browser still sends the site's name.
     fn knows_host(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         host.is_some_and(|host| self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)))

@@ -1,9 +1,9 @@
-//! `replay serve`: the executions of a log in the browser, live. Shows a list of them, and for each the page of the report,
-//! which updates while the execution runs.
+//! `replay serve`: the executions of a log in the browser, live. Shows a list of them, and for each the page of the
+//! report, which updates while the execution runs.
 //!
-//! The server listens only on the loopback interface and only answers requests with the secret token in its address, which
-//! is new for each run. It reads the log and never changes it. Pages receive updates as server-sent events. The server
-//! itself learns of changes by long polling: the engine that has the log answers a waiting request when the log has grown.
+//! The server listens on the loopback interface only, and answers only requests with the secret token in its address,
+//! which is new for each run. It never changes the log. Pages receive updates as server-sent events. The server itself
+//! learns of changes by long polling: the engine that has the log answers a waiting request when the log has grown.
 
 mod connections;
 mod follow;
@@ -52,8 +52,8 @@ pub enum NotServed {
 }
 
 impl Server {
-    /// Opens a log and listens on a port of the loopback interface; 0 picks a free one. Pages show `location` as the log's
-    /// name.
+    /// Opens a log and listens on a port of the loopback interface; 0 picks a free one. Pages show `location` as the
+    /// log's name.
     ///
     /// # Errors
     /// [`NotServed`].

@@ -1,8 +1,8 @@
 //! The present state of the log: read through the engine that has it, or from its files if no engine has it.
 //!
-//! While at least one page listens, a thread waits for the log to grow and then wakes all pages. The engine that has the log
-//! answers the thread's request only when the log has grown. If no engine has the log, the thread polls its files, which
-//! show whether an engine has opened it since.
+//! While at least one page listens, a thread waits for the log to grow and then wakes all pages. The engine that has
+//! the log answers the thread's request only when the log has grown. If no engine has the log, the thread polls its
+//! files, which show whether an engine has opened it since.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -112,7 +112,7 @@ impl LogWatch {
         ticks
     }
 
-    /// Refreshes the state of the log. A page needs it when it is opened, since nothing may have watched the log before.
+    /// Refreshes the state of the log. Necessary for each new page, since nothing may have watched the log before.
     pub fn refresh(&self) -> Tick {
         // The lock serializes concurrent refreshes, so that only one of them reopens the log.
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);

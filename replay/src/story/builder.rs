@@ -18,8 +18,8 @@ use crate::reading::{Definitions, Entry, Trouble};
 
 /// Groups events into a [`Story`].
 ///
-/// Events that cannot be folded are included: they matter most to someone who examines a damaged log. From the first one
-/// on, the story has only what the events themselves contain.
+/// Events that cannot be folded are included: they matter most to someone who examines a damaged log. From the first
+/// one on, the story has only what the events themselves contain.
 pub fn tell<D: Definitions>(
     id: ExecutionId,
     definitions: D,
@@ -278,7 +278,7 @@ impl<D: Definitions> StoryBuilder<D> {
     }
 }
 
-/// Adds hints about missing dependencies. Keys that were not found count only for a failed attempt: others may be optional.
+/// Adds hints about missing dependencies. Missing keys count only for a failed attempt: otherwise they may be optional.
 fn add_hints(state: &Execution, row: &mut TaskRow) {
     for attempt in row.attempts.iter_mut().filter(|attempt| attempt.hint.is_none()) {
         let failed = matches!(attempt.outcome, Outcome::Failed { .. });

@@ -1,5 +1,5 @@
-//! The events of an execution grouped into rows by task, with facts that need the whole history: hints, undeclared reads,
-//! collisions. Both the terminal and the JSON output show a [`Story`], so they agree.
+//! The events of an execution grouped into rows by task, with facts that need the whole history: hints, undeclared
+//! reads, collisions. Both the terminal and the JSON output show a [`Story`], so they agree.
 
 mod builder;
 

@@ -20,7 +20,7 @@ use crate::source::{self, Head, executions};
 const LOW_SPACE: u64 = 1024 * 1024 * 1024;
 
 /// How many executions that nothing runs get a warning of their own.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,14 +150,14 @@ impl Ground {
     fn check_unfinished(&mut self, reader: &dyn LogReader) -> Result<(), ReadError> {
         let left = unfinished(reader)?.into_iter().filter(|head| head.standing.status.is_left());
         let left: Vec<Head> = left.collect();
-        for head in left.iter().take(MOST_NAMED) {
+        for head in left.iter().take(MAX_NAMED) {
             let Standing { status, .. } = head.standing;
             let advice = head.standing.advice().unwrap_or_default();
             let text = format!("execution …{} of workflow '{}': {status}: {advice}", short(head.id), head.workflow());
             self.warn(About::Execution, text);
         }
-        if left.len() > MOST_NAMED {
-            let more = left.len() - MOST_NAMED;
+        if left.len() > MAX_NAMED {
+            let more = left.len() - MAX_NAMED;
             let text = format!("{more} more unfinished executions are not running; list them with `replay list`");
             self.warn(About::Execution, text);
         }

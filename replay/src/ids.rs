@@ -117,19 +117,19 @@ fn nearest(reader: &dyn LogReader, wanted: &str) -> Result<Vec<Head>, ReadError>
     let mut best: Vec<(usize, ExecutionId)> = Vec::new();
     for entry in executions(reader) {
         let id = ExecutionId(*entry?.stream.as_bytes());
-        let likeness = likeness(&hex(id), wanted);
-        let place = best.partition_point(|(other, _)| *other >= likeness);
+        let similarity = similarity(&hex(id), wanted);
+        let place = best.partition_point(|(other, _)| *other >= similarity);
         if place < NAMED {
-            best.insert(place, (likeness, id));
+            best.insert(place, (similarity, id));
             best.truncate(NAMED);
         }
     }
-    best.retain(|(likeness, _)| *likeness * 2 > wanted.len());
+    best.retain(|(similarity, _)| *similarity * 2 > wanted.len());
     best.into_iter().map(|(_, id)| head(reader, id)).collect()
 }
 
 /// Counts the equal digits with the text aligned to the end or to the beginning of an id, whichever gives more.
-fn likeness(whole: &str, wanted: &str) -> usize {
+fn similarity(whole: &str, wanted: &str) -> usize {
     let same = |part: &str| part.bytes().zip(wanted.bytes()).filter(|(left, right)| left == right).count();
     same(&whole[whole.len() - wanted.len().min(whole.len())..]).max(same(whole))
 }

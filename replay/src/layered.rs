@@ -5,9 +5,9 @@
 //! a bend in each of them, so that it does not pass behind other nodes.
 
 /// Layers with more nodes than this are not aligned to their neighbours: their nodes are one row apart, in order.
-const HIGHEST: usize = 48;
+const MAX_ALIGNED: usize = 48;
 /// With more bends than this, long edges are straight lines.
-const MOST_BENDS: usize = 4_000;
+const MAX_BENDS: usize = 4_000;
 /// How many times the order is improved, back and forth.
 const SWEEPS: usize = 6;
 
@@ -42,7 +42,7 @@ pub fn layered_layout(mut layers: Vec<Vec<usize>>, edges: &[(usize, usize)]) -> 
     let mut nodes: Vec<Node> = (0..count).map(|_| Node { before: Vec::new(), after: Vec::new(), y: 0.0 }).collect();
     let bends: usize = edges.iter().map(|(from, to)| level_of[*to] - level_of[*from] - 1).sum();
     let paths: Vec<Vec<usize>> =
-        edges.iter().map(|edge| path(*edge, &level_of, bends <= MOST_BENDS, &mut nodes, &mut layers)).collect();
+        edges.iter().map(|edge| path(*edge, &level_of, bends <= MAX_BENDS, &mut nodes, &mut layers)).collect();
     for _ in 0..SWEEPS {
         layers.iter_mut().for_each(|layer| sort_by_neighbours(layer, &mut nodes, |node| &node.before));
         layers.iter_mut().rev().for_each(|layer| sort_by_neighbours(layer, &mut nodes, |node| &node.after));
@@ -51,7 +51,7 @@ pub fn layered_layout(mut layers: Vec<Vec<usize>>, edges: &[(usize, usize)]) -> 
         layers.iter().for_each(|layer| place(layer, &mut nodes, |node| &node.before));
         layers.iter().rev().for_each(|layer| place(layer, &mut nodes, |node| &node.after));
     }
-    shifted(&nodes, &layers, count, &paths)
+    to_columns(&nodes, &layers, count, &paths)
 }
 
 /// Connects two nodes, with a bend in each layer between them. Returns the bends.
@@ -97,7 +97,7 @@ fn sort_by_neighbours(layer: &mut [usize], nodes: &mut [Node], neighbours: impl 
 /// Moves each node of a layer as near to the mean of its neighbours as possible, keeping the order and a distance of
 /// one row. This is a least-squares problem with bounds, solved by pooling adjacent violators (isotonic regression).
 fn place(layer: &[usize], nodes: &mut [Node], neighbours: impl Fn(&Node) -> &Vec<usize>) {
-    if layer.len() > HIGHEST {
+    if layer.len() > MAX_ALIGNED {
         return;
     }
     let mut pools: Vec<(f64, usize)> = Vec::new();
@@ -125,7 +125,7 @@ fn row(count: usize) -> f64 {
 }
 
 /// Makes a column of each layer, and shifts the rows to start at 0.
-fn shifted(nodes: &[Node], layers: &[Vec<usize>], count: usize, paths: &[Vec<usize>]) -> LayeredLayout {
+fn to_columns(nodes: &[Node], layers: &[Vec<usize>], count: usize, paths: &[Vec<usize>]) -> LayeredLayout {
     let mut places = vec![(0.0, 0.0); nodes.len()];
     for (column, layer) in layers.iter().enumerate() {
         layer.iter().for_each(|node| places[*node] = (row(column), nodes[*node].y));

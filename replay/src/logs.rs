@@ -109,18 +109,18 @@ fn in_directory(directory: &Path) -> Vec<PathBuf> {
 
 /// Whether a directory holds a log: its `format` file says so.
 fn is_log(path: &Path) -> bool {
-    const BEGINS: &[u8] = b"cloacina-log";
-    let mut start = [0; BEGINS.len()];
+    const MAGIC: &[u8] = b"cloacina-log";
+    let mut start = [0; MAGIC.len()];
     let read = File::open(path.join("format")).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == BEGINS
+    read.is_ok() && start == MAGIC
 }
 
 /// How many logs are remembered.
-const REMEMBERED: usize = 20;
+const MAX_RECENT: usize = 20;
 
 /// Remembers that this user opened a log, so that `replay` finds it from any directory. Ignores errors.
 pub fn remember_log(path: &Path) {
-    if let Some(file) = remembered(&|name| std::env::var_os(name)) {
+    if let Some(file) = recent_logs_file(&|name| std::env::var_os(name)) {
         let _ = remember(&file, path);
     }
 }
@@ -142,7 +142,7 @@ pub fn remember(file: &Path, log: &Path) -> io::Result<()> {
     }
     let others = lines(&before).filter(|line| *line != log);
     let lines: Vec<&[u8]> =
-        std::iter::once(log).chain(others).take(REMEMBERED).flat_map(|line| [line, b"\n"]).collect();
+        std::iter::once(log).chain(others).take(MAX_RECENT).flat_map(|line| [line, b"\n"]).collect();
     let lines = lines.concat();
     if let Some(directory) = file.parent() {
         create_private(directory)?;
@@ -165,7 +165,7 @@ fn create_private(directory: &Path) -> io::Result<()> {
 }
 
 /// Returns the file with the recently opened logs: `$XDG_STATE_HOME/cloaca/logs`, by default below `~/.local/state`.
-fn remembered(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+fn recent_logs_file(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     // The specification says to ignore a relative path.
     let state = set("XDG_STATE_HOME").filter(|path| path.is_absolute());
@@ -174,7 +174,7 @@ fn remembered(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 
 /// Returns the recently opened logs that still exist, newest first.
 fn recent(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let text = remembered(variable).and_then(|file| fs::read(file).ok()).unwrap_or_default();
+    let text = recent_logs_file(variable).and_then(|file| fs::read(file).ok()).unwrap_or_default();
     lines(&text).map(|line| PathBuf::from(OsStr::from_bytes(line))).filter(|path| is_log(path)).collect()
 }
 

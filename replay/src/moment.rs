@@ -62,7 +62,7 @@ impl FromStr for At {
 
     fn from_str(text: &str) -> Result<Self, NoMoment> {
         if let Some(span) = text.strip_prefix('+') {
-            return micros(span).map(Self::After).ok_or_else(|| NoMoment(text.to_owned()));
+            return parse_span(span).map(Self::After).ok_or_else(|| NoMoment(text.to_owned()));
         }
         if let Ok(seq) = text.parse() {
             return Ok(Self::Seq(seq));
@@ -90,7 +90,7 @@ impl fmt::Display for At {
 }
 
 /// Parses `2.5s`, `300ms`, `2m`, `1h` or `2.5` to microseconds.
-fn micros(span: &str) -> Option<u64> {
+fn parse_span(span: &str) -> Option<u64> {
     let digits = span.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(span.len());
     let (number, unit) = span.split_at(digits);
     let factor = match unit.trim() {
@@ -141,7 +141,7 @@ impl FromStr for Since {
             Some(days) => Ok(Self::Ago(days.saturating_mul(86_400_000_000))),
             // A bare number would mean seconds, which nobody wants here.
             None if text.ends_with(|letter: char| letter.is_ascii_digit()) => Err(wrong()),
-            None => micros(text).map(Self::Ago).ok_or_else(wrong),
+            None => parse_span(text).map(Self::Ago).ok_or_else(wrong),
         }
     }
 }

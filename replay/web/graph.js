@@ -2,7 +2,7 @@
 
 import { colours, FONT, inLines, Picture, SIGNS, SMALL } from "./canvas.js";
 import { announce, clean, cleanLine, element } from "./dom.js";
-import { HIGH, layOut } from "./layout.js";
+import { BOX_HEIGHT, layOut } from "./layout.js";
 import { appearance } from "./words.js";
 
 /** Below this scale names are not legible, and a task is a coloured block. */
@@ -138,7 +138,7 @@ export class GraphView {
     let drawn = 0;
     context.textBaseline = "middle";
     for (const node of this.nodes) {
-      if (node.x > right || node.x + node.wide < left || node.y > bottom || node.y + HIGH < top) continue;
+      if (node.x > right || node.x + node.wide < left || node.y > bottom || node.y + BOX_HEIGHT < top) continue;
       drawn += 1;
       const known = moment.tasks.get(node.task);
       const state = appearance(moment.state(node.task));
@@ -181,7 +181,7 @@ export class GraphView {
     const box = this.host.getBoundingClientRect();
     const x = (event.clientX - box.left - this.x) / this.scale;
     const y = (event.clientY - box.top - this.y) / this.scale;
-    return this.nodes?.find((node) => x >= node.x && x <= node.x + node.wide && y >= node.y && y <= node.y + HIGH)?.task;
+    return this.nodes?.find((node) => x >= node.x && x <= node.x + node.wide && y >= node.y && y <= node.y + BOX_HEIGHT)?.task;
   }
 
   #press(event) {
@@ -229,9 +229,9 @@ export class GraphView {
     const x = place.x * this.scale + this.x;
     const y = place.y * this.scale + this.y;
     const { width, height } = this.picture;
-    if (x >= 0 && y >= 0 && x + wide <= width && y + HIGH * this.scale <= height) return;
+    if (x >= 0 && y >= 0 && x + wide <= width && y + BOX_HEIGHT * this.scale <= height) return;
     this.x += width / 2 - x - wide / 2;
-    this.y += height / 2 - y - (HIGH * this.scale) / 2;
+    this.y += height / 2 - y - (BOX_HEIGHT * this.scale) / 2;
     this.moved = true;
   }
 }
@@ -272,7 +272,7 @@ function stroke(context, lines) {
 
 function outline(context, { x, y, wide }, by) {
   context.beginPath();
-  context.roundRect(x - by, y - by, wide + 2 * by, HIGH + 2 * by, 6 + by);
+  context.roundRect(x - by, y - by, wide + 2 * by, BOX_HEIGHT + 2 * by, 6 + by);
 }
 
 /** Draws a task that is too small for its name: its colour, and a pattern of its state for those who cannot see colours. */
@@ -281,11 +281,11 @@ function block(context, { x, y, wide }, colour, state) {
   context.strokeStyle = colour;
   context.lineWidth = 8;
   if (state.colour === "pending" || state.colour === "skipped" || state.colour === "cancelled") {
-    context.strokeRect(x + 4, y + 4, wide - 8, HIGH - 8);
-    if (state.colour !== "pending") context.fillRect(x, y + HIGH / 2 - 4, wide, 8);
+    context.strokeRect(x + 4, y + 4, wide - 8, BOX_HEIGHT - 8);
+    if (state.colour !== "pending") context.fillRect(x, y + BOX_HEIGHT / 2 - 4, wide, 8);
   } else {
-    context.fillRect(x, y, wide, HIGH);
-    if (state.colour === "failed") context.fillRect(x - 10, y - 6, wide + 20, HIGH + 12);
+    context.fillRect(x, y, wide, BOX_HEIGHT);
+    if (state.colour === "failed") context.fillRect(x - 10, y - 6, wide + 20, BOX_HEIGHT + 12);
   }
 }
 
@@ -308,18 +308,18 @@ function box(context, node, palette, state, attempts) {
   context.fillStyle = colour;
   context.font = SIGNS;
   context.textAlign = "center";
-  context.fillText(state.sign, x + 13, y + HIGH / 2 + 0.5);
+  context.fillText(state.sign, x + 13, y + BOX_HEIGHT / 2 + 0.5);
   let room = wide - 30;
   if (attempts > 1) {
     context.font = SMALL;
     context.textAlign = "right";
-    context.fillText(`×${attempts}`, x + wide - 9, y + HIGH / 2 + 0.5);
+    context.fillText(`×${attempts}`, x + wide - 9, y + BOX_HEIGHT / 2 + 0.5);
     room -= 22;
   }
   context.textAlign = "left";
   context.fillStyle = state.colour === "pending" || state.colour === "skipped" ? palette.muted : palette.text;
   const { lines, font } = inLines(context, node.name, room, NAME_SIZES);
   context.font = font;
-  const [high, middle] = [font === FONT ? 15 : 13, y + HIGH / 2 + 0.5];
+  const [high, middle] = [font === FONT ? 15 : 13, y + BOX_HEIGHT / 2 + 0.5];
   lines.forEach((words, at) => context.fillText(words, x + 24, middle + (at - (lines.length - 1) / 2) * high));
 }

@@ -4,7 +4,7 @@
 // browser.
 
 /** The height of a task's box in pixels: two lines of its name, or three small ones. */
-export const HIGH = 44;
+export const BOX_HEIGHT = 44;
 /** The distance of columns and of rows, in pixels. */
 const COLUMN = { least: 112, most: 250 };
 const LINE = { least: 58, most: 96 };
@@ -108,7 +108,7 @@ function planOf(columns, per, folded) {
   return {
     bands, per, folded, rows, beside, between,
     wide: (column) => per * column - free(column) + 2 * MARGIN + beside,
-    high: (line) => rows * line - bands.length * (line - HIGH) + between,
+    high: (line) => rows * line - bands.length * (line - BOX_HEIGHT) + between,
   };
 }
 
@@ -124,7 +124,7 @@ function spread(layout, plan, width, height) {
   // The free part of the last column is not drawn.
   const column = within({ ...COLUMN, least }, Math.min((width / scale - 2 * MARGIN - beside) / (per - FREE.part), (width / scale - 2 * MARGIN - beside + FREE.least) / per));
   const gaps = Math.max(1, rows - bands.length);
-  const line = within(LINE, (height / scale - between - bands.length * HIGH) / gaps);
+  const line = within(LINE, (height / scale - between - bands.length * BOX_HEIGHT) / gaps);
   const [wide, high] = [plan.wide(column), plan.high(line)];
   if (scale === 1) scale = Math.max(1, Math.min(LARGEST, width / wide, height / high));
   const box = column - free(column);
@@ -140,16 +140,16 @@ function spread(layout, plan, width, height) {
       }
     });
     band.y = top;
-    top += (band.rows - 1) * line + HIGH + BAND;
+    top += (band.rows - 1) * line + BOX_HEIGHT + BAND;
   });
   // The bends of an edge are in the layers between its ends. Folded layers have no room for them.
   const bend = ([x, y]) => {
     const [number, at] = [Math.floor(x / per), x % per];
-    return { band: number, x: left + at * column, y: bands[number].y + (y - bands[number].top) * line + HIGH / 2 };
+    return { band: number, x: left + at * column, y: bands[number].y + (y - bands[number].top) * line + BOX_HEIGHT / 2 };
   };
   const lines = layout.edges.map(({ from, to, via = [] }) => {
     const [a, b] = [nodes[from], nodes[to]];
-    const stops = [{ band: bandAt[from], x: a.x, y: a.y + HIGH / 2 }, ...(folded ? [] : via.map(bend)), { band: bandAt[to], x: b.x, y: b.y + HIGH / 2 }];
+    const stops = [{ band: bandAt[from], x: a.x, y: a.y + BOX_HEIGHT / 2 }, ...(folded ? [] : via.map(bend)), { band: bandAt[to], x: b.x, y: b.y + BOX_HEIGHT / 2 }];
     const points = [[a.x + box, stops[0].y]];
     for (let at = 1; at < stops.length; at += 1) {
       const [last, next] = [stops[at - 1], stops[at]];

@@ -4,7 +4,7 @@ import { byId, cleanLine, cut, element, oncePerFrame } from "./dom.js";
 import { ERASED } from "./model.js";
 import { counted, appearance, size, span, describeEvent } from "./words.js";
 
-const ROW_HIGH = 26;
+const ROW_HEIGHT = 26;
 const BEYOND = 4;
 
 /**
@@ -75,12 +75,12 @@ export class VirtualList {
 
   /** The top of a row, in pixels below the first row's top. */
   #top(index) {
-    return this.tops ? this.tops[index] : index * ROW_HIGH;
+    return this.tops ? this.tops[index] : index * ROW_HEIGHT;
   }
 
   /** The row at this many pixels below the first row's top. */
   #at(pixels) {
-    if (!this.tops) return Math.floor(pixels / ROW_HIGH);
+    if (!this.tops) return Math.floor(pixels / ROW_HEIGHT);
     let [low, high] = [0, this.items.length];
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -117,7 +117,7 @@ export class VirtualList {
   }
 
   #key(event) {
-    const page = Math.max(1, Math.floor(this.host.clientHeight / ROW_HIGH) - 1);
+    const page = Math.max(1, Math.floor(this.host.clientHeight / ROW_HEIGHT) - 1);
     const by = { ArrowUp: -1, ArrowDown: 1, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity }[event.key];
     if (event.altKey || event.ctrlKey || event.metaKey || this.items.length === 0) return;
     if (event.key === "Enter" && this.current >= 0) {
@@ -161,7 +161,7 @@ export class EventsView {
     const all = past.events.map((event) => event.seq);
     this.seqs = words ? all.filter((seq) => this.#says(seq).includes(words)) : all;
     byId("events-count").textContent = words ? `${this.seqs.length.toLocaleString("en")} of ${counted(all.length, "event")}` : counted(all.length, "event");
-    this.list.host.style.setProperty("--wanted", `${all.length * ROW_HIGH}px`);
+    this.list.host.style.setProperty("--wanted", `${all.length * ROW_HEIGHT}px`);
     this.list.show(this.seqs);
     this.update();
   }
@@ -215,7 +215,7 @@ export class ContextView {
     let keys = [...moment.context.keys()].sort();
     const all = keys.length;
     // As high as for all keys that ever exist, so that panels below do not move while stepping.
-    this.list.host.style.setProperty("--wanted", `${(past.keys.size + 1) * ROW_HIGH}px`);
+    this.list.host.style.setProperty("--wanted", `${(past.keys.size + 1) * ROW_HEIGHT}px`);
     if (words) keys = keys.filter((key) => key.toLowerCase().includes(words));
     byId("context-count").textContent = keys.length === all ? counted(all, "key") : `${keys.length} of ${counted(all, "key")}`;
     this.list.show(keys);

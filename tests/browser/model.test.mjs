@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Past } from "../../replay/web/model.js";
-import { HIGH, layOut } from "../../replay/web/layout.js";
+import { BOX_HEIGHT, layOut } from "../../replay/web/layout.js";
 import { causeWords, appearance, span, statusWord } from "../../replay/web/words.js";
 
 /**
@@ -47,9 +47,9 @@ describe("a graph in its panel", () => {
         assert.equal(nodes.length, layout.tasks.length, where);
         const sorted = [...nodes].sort((one, other) => one.x - other.x || one.y - other.y);
         for (const [at, { x, y, wide: box }] of sorted.entries()) {
-          assert.ok(x >= 0 && y >= 0 && x + box <= wide + 0.01 && y + HIGH <= high + 0.01, `${where}: ${x}, ${y}`);
+          assert.ok(x >= 0 && y >= 0 && x + box <= wide + 0.01 && y + BOX_HEIGHT <= high + 0.01, `${where}: ${x}, ${y}`);
           const next = sorted[at + 1];
-          if (next?.x === x) assert.ok(next.y - y >= HIGH, `${where}: ${next.task} lies on ${sorted[at].task}`);
+          if (next?.x === x) assert.ok(next.y - y >= BOX_HEIGHT, `${where}: ${next.task} lies on ${sorted[at].task}`);
           else if (next) assert.ok(next.x - x > box, `${where}: no room for edges`);
         }
       }
@@ -63,8 +63,8 @@ describe("a graph in its panel", () => {
       assert.equal(lines.length, layout.edges.length);
       for (const { from, to, points } of lines) {
         const [a, b] = [at.get(from), at.get(to)];
-        assert.deepEqual(points[0], [a.x + a.wide, a.y + HIGH / 2], name);
-        assert.deepEqual(points.at(-1), [b.x, b.y + HIGH / 2], name);
+        assert.deepEqual(points[0], [a.x + a.wide, a.y + BOX_HEIGHT / 2], name);
+        assert.deepEqual(points.at(-1), [b.x, b.y + BOX_HEIGHT / 2], name);
         for (const [x, y] of points) assert.ok(x >= 0 && x <= wide && y >= 0 && y <= high, `${name}: ${x}, ${y} of ${wide} × ${high}`);
       }
     }
@@ -89,7 +89,7 @@ describe("a graph in its panel", () => {
     const { points } = lines.at(-1);
     for (const [x, y] of points) assert.ok(x >= 0 && x <= wide && y >= 0 && y <= high);
     for (const node of nodes.slice(1, 11)) {
-      const inside = points.some(([x, y]) => x > node.x && x < node.x + node.wide && y > node.y && y < node.y + HIGH);
+      const inside = points.some(([x, y]) => x > node.x && x < node.x + node.wide && y > node.y && y < node.y + BOX_HEIGHT);
       assert.ok(!inside, `it runs through ${node.task}`);
     }
   });

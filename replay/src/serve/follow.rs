@@ -202,7 +202,7 @@ impl ExecutionFollower {
 }
 
 /// Returns an execution for the list. Includes the reason for its status, which may require reading its last events.
-pub fn listed(reader: &dyn LogReader, head: &Head, location: &str) -> ExecutionJson {
+pub fn list_entry(reader: &dyn LogReader, head: &Head, location: &str) -> ExecutionJson {
     ExecutionJson::new(head, location).or_reason(|| reason(reader, head))
 }
 
@@ -277,7 +277,7 @@ impl ListFollower {
             // An error means that the execution was pruned meanwhile: it is skipped.
             heads.extend(source::head(&*reader, ExecutionId(*stream.as_bytes())));
         }
-        let executions: Vec<ExecutionJson> = heads.iter().map(|head| self.listed(&*reader, head)).collect();
+        let executions: Vec<ExecutionJson> = heads.iter().map(|head| self.list_entry(&*reader, head)).collect();
         if executions.is_empty() {
             return Ok(None);
         }
@@ -288,11 +288,11 @@ impl ListFollower {
         let wanted = Wanted { limit: Some(LISTED), ..Wanted::default() };
         let reader = self.watch.reader();
         let (heads, _) = source::list(&*reader, &wanted).map_err(io::Error::other)?;
-        let executions = heads.iter().map(|head| self.listed(&*reader, head)).collect();
+        let executions = heads.iter().map(|head| self.list_entry(&*reader, head)).collect();
         Message::new("executions", &Executions { executions })
     }
 
-    fn listed(&self, reader: &dyn LogReader, head: &Head) -> ExecutionJson {
-        listed(reader, head, &self.watch.location)
+    fn list_entry(&self, reader: &dyn LogReader, head: &Head) -> ExecutionJson {
+        list_entry(reader, head, &self.watch.location)
     }
 }

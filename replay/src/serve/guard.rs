@@ -40,7 +40,7 @@ impl Guard {
 }
 
 /// Rejects requests without the right host and token, and adds security headers to every response.
-pub async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub async fn guard_request(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let is_known = guard.knows_host(request.headers()) && guard.knows_token(request.uri().path());
     if is_known && let Some(connection) = request.extensions().get::<Connection>() {
         connection.mark_authenticated();

@@ -19,8 +19,8 @@ use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::connections::Connection;
-use super::follow::{ExecutionFollower, LISTED, ListFollower, Message, listed};
-use super::guard::{Guard, guarded};
+use super::follow::{ExecutionFollower, LISTED, ListFollower, Message, list_entry};
+use super::guard::{Guard, guard_request};
 use super::watch::{Liveness, LogWatch, Tick};
 use crate::json::document::Object;
 use crate::report::document::{NotReported, write_documents};
@@ -28,7 +28,7 @@ use crate::report::page::{self, Place};
 use crate::source::{self, Wanted};
 
 #[derive(Clone)]
-struct Served {
+struct AppState {
     watch: Arc<LogWatch>,
 }
 
@@ -39,17 +39,17 @@ pub fn routes(watch: Arc<LogWatch>, guard: Arc<Guard>) -> Router {
         .route("/{token}/events", get(list_events))
         .route("/{token}/x/{id}", get(execution))
         .route("/{token}/x/{id}/events", get(execution_events))
-        .with_state(Served { watch })
-        .layer(from_fn_with_state(guard, guarded))
+        .with_state(AppState { watch })
+        .layer(from_fn_with_state(guard, guard_request))
 }
 
 /// A plain-text error response.
-fn refused(status: StatusCode, why: &str) -> Response {
+fn error_response(status: StatusCode, why: &str) -> Response {
     (status, format!("{why}\n")).into_response()
 }
 
 /// Makes a page on a thread that may block.
-async fn blocking(work: impl FnOnce() -> Result<Vec<u8>, NotReported> + Send + 'static) -> Response {
+async fn render(work: impl FnOnce() -> Result<Vec<u8>, NotReported> + Send + 'static) -> Response {
     match spawn_blocking(work).await {
         Ok(Ok(html)) => {
             let headers = [
@@ -59,10 +59,10 @@ async fn blocking(work: impl FnOnce() -> Result<Vec<u8>, NotReported> + Send + '
             (headers, Body::from(html)).into_response()
         }
         Ok(Err(NotReported::Log(error @ cloacina_store::log::ReadError::NoStream(_)))) => {
-            refused(StatusCode::NOT_FOUND, &error.to_string())
+            error_response(StatusCode::NOT_FOUND, &error.to_string())
         }
-        Ok(Err(error)) => refused(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Ok(Err(error)) => error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => error_response(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
@@ -74,8 +74,8 @@ struct LiveState<'a> {
     age_us: i64,
 }
 
-async fn list(State(Served { watch, .. }): State<Served>) -> Response {
-    blocking(move || {
+async fn list(State(AppState { watch, .. }): State<AppState>) -> Response {
+    render(move || {
         let tick = watch.refresh();
         let wanted = Wanted { limit: Some(LISTED), ..Wanted::default() };
         let reader = watch.reader();
@@ -86,7 +86,7 @@ async fn list(State(Served { watch, .. }): State<Served>) -> Response {
         object.member("position", &tick.position)?;
         object.member("standing", &tick.liveness)?;
         object.member("more", &more)?;
-        let heads = heads.iter().map(|head| Ok::<_, io::Error>(listed(&*reader, head, &watch.location)));
+        let heads = heads.iter().map(|head| Ok::<_, io::Error>(list_entry(&*reader, head, &watch.location)));
         object.list("executions", heads)?;
         object.end()?;
         let mut html = Vec::new();
@@ -96,11 +96,11 @@ async fn list(State(Served { watch, .. }): State<Served>) -> Response {
     .await
 }
 
-async fn execution(State(Served { watch, .. }): State<Served>, Path((_, id)): Path<(String, String)>) -> Response {
+async fn execution(State(AppState { watch, .. }): State<AppState>, Path((_, id)): Path<(String, String)>) -> Response {
     let Ok(id) = id.parse::<ExecutionId>() else {
-        return refused(StatusCode::NOT_FOUND, "Not an execution id.");
+        return error_response(StatusCode::NOT_FOUND, "Not an execution id.");
     };
-    blocking(move || {
+    render(move || {
         let Tick { liveness, .. } = watch.refresh();
         let reader = watch.reader();
         let head = source::head(&*reader, id)?;
@@ -119,7 +119,7 @@ async fn execution(State(Served { watch, .. }): State<Served>, Path((_, id)): Pa
 
 /// What a page has already: the point from which its event stream continues.
 #[derive(Deserialize)]
-struct From {
+struct Resume {
     #[serde(default)]
     from: u64,
     /// How many of its events are erased.
@@ -128,29 +128,29 @@ struct From {
 }
 
 async fn list_events(
-    State(served): State<Served>,
+    State(served): State<AppState>,
     Extension(connection): Extension<Connection>,
-    Query(From { from, .. }): Query<From>,
+    Query(Resume { from, .. }): Query<Resume>,
 ) -> Response {
     let mut follower = ListFollower::new(served.watch.clone(), from);
     event_stream(served, &connection, move |tick| Ok((follower.step(tick)?.into_iter().collect(), false)))
 }
 
 async fn execution_events(
-    State(served): State<Served>,
+    State(served): State<AppState>,
     Extension(connection): Extension<Connection>,
     Path((_, id)): Path<(String, String)>,
-    Query(From { from, erased }): Query<From>,
+    Query(Resume { from, erased }): Query<Resume>,
 ) -> Response {
     let Ok(id) = id.parse::<ExecutionId>() else {
-        return refused(StatusCode::NOT_FOUND, "Not an execution id.");
+        return error_response(StatusCode::NOT_FOUND, "Not an execution id.");
     };
     let mut follower = ExecutionFollower::new(served.watch.clone(), id, from, erased);
     event_stream(served, &connection, move |_| follower.step())
 }
 
 /// Streams the messages of `step` to a page. `step` is called each time the log has changed.
-fn event_stream<S>(served: Served, connection: &Connection, step: S) -> Response
+fn event_stream<S>(served: AppState, connection: &Connection, step: S) -> Response
 where
     S: FnMut(&Tick) -> io::Result<(Vec<Message>, bool)> + Send + 'static,
 {
@@ -165,9 +165,9 @@ where
 }
 
 /// The page is gone.
-struct Gone;
+struct PageGone;
 
-async fn push<S>(watch: Arc<LogWatch>, mut step: S, sender: Sender<Result<Event, Infallible>>) -> Result<(), Gone>
+async fn push<S>(watch: Arc<LogWatch>, mut step: S, sender: Sender<Result<Event, Infallible>>) -> Result<(), PageGone>
 where
     S: FnMut(&Tick) -> io::Result<(Vec<Message>, bool)> + Send + 'static,
 {
@@ -176,7 +176,7 @@ where
     loop {
         let tick = ticks.borrow_and_update().clone();
         if sent.as_ref() != Some(&tick.liveness) {
-            let message = Message::new("standing", &tick.liveness).map_err(|_| Gone)?;
+            let message = Message::new("standing", &tick.liveness).map_err(|_| PageGone)?;
             send(&sender, message).await?;
             sent = Some(tick.liveness.clone());
         }
@@ -186,7 +186,7 @@ where
                 let found = step(&current);
                 (step, found)
             });
-            let (again, found) = worked.await.map_err(|_| Gone)?;
+            let (again, found) = worked.await.map_err(|_| PageGone)?;
             step = again;
             // After a read error, try again when the log has changed.
             let Ok((messages, more)) = found else { break };
@@ -198,13 +198,13 @@ where
             }
         }
         tokio::select! {
-            changed = ticks.changed() => changed.map_err(|_| Gone)?,
-            () = sender.closed() => return Err(Gone),
+            changed = ticks.changed() => changed.map_err(|_| PageGone)?,
+            () = sender.closed() => return Err(PageGone),
         }
     }
 }
 
-async fn send(sender: &Sender<Result<Event, Infallible>>, message: Message) -> Result<(), Gone> {
+async fn send(sender: &Sender<Result<Event, Infallible>>, message: Message) -> Result<(), PageGone> {
     let event = Event::default().event(message.kind).data(message.data);
-    sender.send(Ok(event)).await.map_err(|_| Gone)
+    sender.send(Ok(event)).await.map_err(|_| PageGone)
 }

@@ -189,7 +189,7 @@ impl<D: Definitions> StoryBuilder<D> {
         let collisions = match self.state() {
             Some(state) if number == 1 => {
                 let slot = state.graph().find(task).map(|task| state.task(task).collisions());
-                slot.unwrap_or_default().iter().map(|collision| self.met(collision)).collect()
+                slot.unwrap_or_default().iter().map(|collision| self.named_collision(collision)).collect()
             }
             _ => Vec::new(),
         };
@@ -241,7 +241,7 @@ impl<D: Definitions> StoryBuilder<D> {
             }
         }
         let collisions = self.state().map(final_collisions).unwrap_or_default();
-        let collisions = collisions.iter().map(|collision| self.met(collision)).collect();
+        let collisions = collisions.iter().map(|collision| self.named_collision(collision)).collect();
         self.push(entry, What::Ended { status, reason: reason.to_owned(), collisions });
     }
 
@@ -253,7 +253,7 @@ impl<D: Definitions> StoryBuilder<D> {
         seen.map(|(key, seq)| Undeclared { key, seq, writer: self.writer_of(seq) }).collect()
     }
 
-    fn met(&self, collision: &Collision) -> Met {
+    fn named_collision(&self, collision: &Collision) -> Met {
         let writes = collision.writes.iter().map(|seq| (*seq, self.writer_of(*seq))).collect();
         Met { key: collision.key.clone(), writes, taken: collision.taken.clone() }
     }

@@ -426,9 +426,9 @@ impl View<'_, '_> {
             return Err(story.trouble.map_or_else(|| self.not_there(NotThere::Empty), Failure::from));
         };
         match format {
-            Some(GraphFormat::Mermaid) => write!(self.screen.out, "{}", graph::text::mermaid(&picture, critical))?,
-            Some(GraphFormat::Dot) => write!(self.screen.out, "{}", graph::text::dot(&picture, critical))?,
-            Some(GraphFormat::Svg) => write!(self.screen.out, "{}", graph::text::svg(&picture, critical))?,
+            Some(GraphFormat::Mermaid) => write!(self.screen.out, "{}", graph::formats::mermaid(&picture, critical))?,
+            Some(GraphFormat::Dot) => write!(self.screen.out, "{}", graph::formats::dot(&picture, critical))?,
+            Some(GraphFormat::Svg) => write!(self.screen.out, "{}", graph::formats::svg(&picture, critical))?,
             _ if self.arguments.json || format.is_some() => {
                 let mut object = self.object("graph")?;
                 object.member("graph", &GraphJson::from(&picture))?;

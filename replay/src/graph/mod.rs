@@ -2,9 +2,9 @@
 //! path.
 
 mod critical;
-pub mod drawing;
+pub mod formats;
 pub mod layout;
-pub mod text;
+pub mod rails;
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -93,7 +93,7 @@ pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>, now: Tim
         }
         Err(error) => ground.warn(About::Content, error.to_string()),
     }
-    ground.check_storage();
+    ground.check_environment();
     Ok(ground)
 }
 
@@ -164,7 +164,7 @@ impl Ground {
         Ok(())
     }
 
-    fn check_storage(&mut self) {
+    fn check_environment(&mut self) {
         if let Some(warning) = self.diagnosis.file_system.warning {
             self.warn(About::FileSystem, warning);
         }

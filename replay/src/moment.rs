@@ -118,13 +118,13 @@ pub enum Since {
 /// The text cannot be parsed as a start time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a time: use a span (30m, 2h, 7d), a date (2026-11-24) or a time (2026-11-24T03:22:10Z)")]
-pub struct NoTime(String);
+pub struct InvalidTime(String);
 
 impl FromStr for Since {
-    type Err = NoTime;
+    type Err = InvalidTime;
 
-    fn from_str(text: &str) -> Result<Self, NoTime> {
-        let wrong = || NoTime(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        let wrong = || InvalidTime(text.to_owned());
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
             return Ok(Self::Time(Timestamp(time.timestamp_micros())));
         }

@@ -84,7 +84,7 @@ impl From<ProofError<ReadError>> for NoProof {
 
 /// The content of a valid proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct VerifiedProof {
     /// The checkpoint; its signature matches its key.
     pub checkpoint: Checkpoint,
     /// The fact that is proved.
@@ -297,7 +297,7 @@ impl Proof {
     ///
     /// # Errors
     /// [`BadProof`].
-    pub fn check(&self) -> Result<Shown, BadProof> {
+    pub fn check(&self) -> Result<VerifiedProof, BadProof> {
         let checkpoint = Checkpoint::from_text(&self.checkpoint)?;
         let path = self.path.iter().map(|text| hash(text)).collect::<Result<Vec<_>, _>>()?;
         let what = match &self.claim {
@@ -317,6 +317,6 @@ impl Proof {
                 What::Growth { since: Box::new(since) }
             }
         };
-        Ok(Shown { checkpoint, what })
+        Ok(VerifiedProof { checkpoint, what })
     }
 }

@@ -12,7 +12,7 @@ use super::definitions::DefinitionJson;
 use super::events::EntryJson;
 use super::facts::{ExecutionJson, collisions, tasks};
 use super::lines::Line;
-use super::{FORMAT, NotAHistory};
+use super::{FORMAT, InvalidHistory};
 use crate::history::History;
 use crate::reading::{Definitions, Entry, Trouble};
 use crate::story::Story;
@@ -142,7 +142,7 @@ fn is_lines(text: &str) -> bool {
 }
 
 impl HistoryJson {
-    fn from_lines(text: &str) -> Result<Self, NotAHistory> {
+    fn from_lines(text: &str) -> Result<Self, InvalidHistory> {
         let (mut format, mut execution, mut events, mut definitions) = (None, None, Vec::new(), Vec::new());
         for line in serde_json::Deserializer::from_str(text).into_iter::<Line>() {
             let line = line?;
@@ -151,7 +151,7 @@ impl HistoryJson {
             definitions.extend(line.definition);
             events.extend(line.event);
         }
-        let missing = |what: &str| NotAHistory::Part(format!("no line contains the {what}"));
+        let missing = |what: &str| InvalidHistory::Part(format!("no line contains the {what}"));
         Ok(Self {
             format: format.ok_or_else(|| missing("format"))?,
             execution: execution.ok_or_else(|| missing("execution"))?,
@@ -178,17 +178,17 @@ impl History {
     /// verified, since only the log has the data that the hashes cover.
     ///
     /// # Errors
-    /// [`NotAHistory`].
-    pub fn from_json(text: &str) -> Result<Self, NotAHistory> {
+    /// [`InvalidHistory`].
+    pub fn from_json(text: &str) -> Result<Self, InvalidHistory> {
         let json = if is_lines(text) { HistoryJson::from_lines(text)? } else { serde_json::from_str(text)? };
         if json.format != FORMAT {
-            return Err(NotAHistory::Format(json.format));
+            return Err(InvalidHistory::Format(json.format));
         }
         let mut graphs = BTreeMap::new();
         for definition in &json.definitions {
             let fingerprint = Fingerprint(super::unhex(&definition.fingerprint)?);
             let graph = Graph::new(Arc::new(definition.definition()?));
-            graphs.insert(fingerprint, Arc::new(graph.map_err(|error| NotAHistory::Part(error.to_string()))?));
+            graphs.insert(fingerprint, Arc::new(graph.map_err(|error| InvalidHistory::Part(error.to_string()))?));
         }
         let entries = json.events.iter().map(EntryJson::entry).collect::<Result<_, _>>()?;
         let trouble = json.trouble.map(Trouble::Told);

@@ -13,7 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::outcomes::{ErrorJson, ReadsJson, SkipJson, abandon_name, abandon_reason};
 use super::starts::{CauseJson, EnvironmentJson, OptionsJson};
 use super::values::{ErasedJson, present, raw, shared};
-use super::{NotAHistory, hex, time, unhex};
+use super::{InvalidHistory, hex, time, unhex};
 use crate::reading::{Entry, Erased};
 use crate::time::rfc3339;
 
@@ -138,8 +138,8 @@ impl EntryJson {
     /// Converts it back to an event.
     ///
     /// # Errors
-    /// [`NotAHistory`].
-    pub fn entry(&self) -> Result<Entry, NotAHistory> {
+    /// [`InvalidHistory`].
+    pub fn entry(&self) -> Result<Entry, InvalidHistory> {
         let erased = self.erased.as_ref().map(|erased| {
             let (by, reason) = (erased.by.clone(), erased.reason.clone());
             time(&erased.time).map(|time| Erased { time, by, reason })
@@ -233,13 +233,14 @@ fn body(event: &Event) -> serde_json::Result<Box<RawValue>> {
     }
 }
 
-fn event(name: &str, body: &str) -> Result<Event, NotAHistory> {
+fn event(name: &str, body: &str) -> Result<Event, InvalidHistory> {
     Ok(match name {
         "ExecutionStarted" => Event::ExecutionStarted(serde_json::from_str::<StartedJson>(body)?.try_into()?),
         "ContextWritten" => {
             let write: WrittenJson = serde_json::from_str(body)?;
             let value = write.value.as_ref().map(|value| Json::from_serializer(value.get()));
-            let value = value.ok_or_else(|| NotAHistory::Part(format!("a write of '{}' has no value", write.key)))?;
+            let value =
+                value.ok_or_else(|| InvalidHistory::Part(format!("a write of '{}' has no value", write.key)))?;
             Event::ContextWritten(ContextWritten { origin: write.origin(), key: write.key.as_str().into(), value })
         }
         "ContextRemoved" => {
@@ -287,7 +288,7 @@ fn event(name: &str, body: &str) -> Result<Event, NotAHistory> {
         "ExecutionCompleted" => Event::ExecutionCompleted(serde_json::from_str::<EndedJson>(body)?.try_into()?),
         "ExecutionFailed" => Event::ExecutionFailed(serde_json::from_str::<EndedJson>(body)?.try_into()?),
         "ExecutionCancelled" => Event::ExecutionCancelled(serde_json::from_str::<EndedJson>(body)?.try_into()?),
-        other => return Err(NotAHistory::Part(format!("unknown event '{other}'"))),
+        other => return Err(InvalidHistory::Part(format!("unknown event '{other}'"))),
     })
 }
 
@@ -308,9 +309,9 @@ impl WrittenJson {
 }
 
 impl TryFrom<StartedJson> for ExecutionStarted {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: StartedJson) -> Result<Self, NotAHistory> {
+    fn try_from(json: StartedJson) -> Result<Self, InvalidHistory> {
         Ok(Self {
             workflow: json.workflow.into(),
             definition: Fingerprint(unhex(&json.definition)?),
@@ -329,9 +330,9 @@ impl From<RequestJson> for Request {
 }
 
 impl TryFrom<EndedJson> for ExecutionEnded {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: EndedJson) -> Result<Self, NotAHistory> {
+    fn try_from(json: EndedJson) -> Result<Self, InvalidHistory> {
         Ok(Self { reason: json.reason.into(), context: unhex(&json.context)? })
     }
 }

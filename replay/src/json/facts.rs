@@ -17,7 +17,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::outcomes::{AskedJson, ErrorJson, ReadsJson, SkipJson, abandon_name};
 use super::starts::CauseJson;
 use super::values::{ErasedJson, maybe, raw};
-use super::{NotAHistory, time, unhex};
+use super::{InvalidHistory, time, unhex};
 use crate::reading::{started, stream_of};
 use crate::source::Head;
 use crate::story::{AttemptRow, Change, Met, Outcome, Story, TaskRow, Undeclared, What};
@@ -91,9 +91,9 @@ impl ExecutionJson {
     /// Converts it back to an execution.
     ///
     /// # Errors
-    /// [`NotAHistory`].
-    pub fn head(&self) -> Result<Head, NotAHistory> {
-        let wrong = || NotAHistory::Part(format!("'{}' is not an execution id", self.id));
+    /// [`InvalidHistory`].
+    pub fn head(&self) -> Result<Head, InvalidHistory> {
+        let wrong = || InvalidHistory::Part(format!("'{}' is not an execution id", self.id));
         let id: ExecutionId = self.id.parse().map_err(|_| wrong())?;
         let (label, standing) = (self.label()?, self.standing()?);
         Ok(Head {
@@ -120,20 +120,20 @@ impl ExecutionJson {
     }
 
     /// Returns its standing at the time of writing.
-    fn standing(&self) -> Result<Standing, NotAHistory> {
+    fn standing(&self) -> Result<Standing, InvalidHistory> {
         if self.workflow.is_none() {
             let reason = self.reason.as_deref().unwrap_or("its label could not be read where this was written");
             return Ok(Standing::unreadable(reason, self.next_step.as_deref().unwrap_or_default()));
         }
         Ok(Standing {
-            status: self.status.parse().map_err(|unknown: UnknownStatus| NotAHistory::Part(unknown.to_string()))?,
+            status: self.status.parse().map_err(|unknown: UnknownStatus| InvalidHistory::Part(unknown.to_string()))?,
             reason: self.reason.clone(),
             until: self.until.as_deref().map(time).transpose()?,
             next: self.next_step.clone(),
         })
     }
 
-    fn label(&self) -> Result<Option<Label>, NotAHistory> {
+    fn label(&self) -> Result<Option<Label>, InvalidHistory> {
         let (Some(workflow), Some(definition), Some(cause), Some(recoveries)) =
             (&self.workflow, &self.definition, &self.cause, self.recoveries)
         else {
@@ -169,7 +169,7 @@ pub struct TaskJson {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     asked: Vec<AskedJson>,
     cancelled: bool,
-    collisions: Vec<MetJson>,
+    collisions: Vec<CollisionJson>,
 }
 
 #[derive(Debug, Serialize)]
@@ -211,7 +211,7 @@ struct UndeclaredJson {
 
 /// A collision at a join.
 #[derive(Debug, Serialize)]
-pub struct MetJson {
+pub struct CollisionJson {
     key: String,
     writes: Vec<WriterJson>,
     taken: Vec<Seq>,
@@ -236,12 +236,12 @@ pub fn tasks(story: &Story) -> impl Iterator<Item = TaskJson> + '_ {
 }
 
 /// Returns the collisions at the join of the graph's leaves.
-pub fn collisions(story: &Story) -> Vec<MetJson> {
+pub fn collisions(story: &Story) -> Vec<CollisionJson> {
     let ended = story.rows.iter().filter_map(|row| match &row.what {
         What::Ended { collisions, .. } => Some(collisions),
         _ => None,
     });
-    ended.flatten().map(MetJson::new).collect()
+    ended.flatten().map(CollisionJson::new).collect()
 }
 
 impl TaskJson {
@@ -260,7 +260,7 @@ impl TaskJson {
             skipped: row.skipped.as_ref().map(SkipJson::from),
             asked: row.asked.iter().map(AskedJson::from).collect(),
             cancelled: row.cancelled,
-            collisions: row.collisions.iter().map(MetJson::new).collect(),
+            collisions: row.collisions.iter().map(CollisionJson::new).collect(),
         }
     }
 }
@@ -313,7 +313,7 @@ impl UndeclaredJson {
     }
 }
 
-impl MetJson {
+impl CollisionJson {
     fn new(met: &Met) -> Self {
         let writes = met.writes.iter().map(|(seq, task)| WriterJson { seq: *seq, writer: name(task.as_ref()) });
         Self { key: met.key.to_string(), writes: writes.collect(), taken: met.taken.clone() }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::facts::VerdictJson;
 use super::hex;
 use crate::doctor::{About, Ground};
-use crate::proof::{Shown, What};
+use crate::proof::{VerifiedProof, What};
 use crate::time::rfc3339;
 use crate::verify_log::{Checked, Whole, seq};
 use crate::words;
@@ -231,8 +231,8 @@ pub enum ShownJson {
     },
 }
 
-impl From<&Shown> for ShownJson {
-    fn from(shown: &Shown) -> Self {
+impl From<&VerifiedProof> for ShownJson {
+    fn from(shown: &VerifiedProof) -> Self {
         match &shown.what {
             What::Record { header, hash, body } => Self::Record {
                 stream: header.stream.to_string(),

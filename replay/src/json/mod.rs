@@ -20,7 +20,7 @@ pub const FORMAT: &str = "cloaca.replay/1";
 
 /// The text cannot be parsed as a history.
 #[derive(Debug, thiserror::Error)]
-pub enum NotAHistory {
+pub enum InvalidHistory {
     /// It is not JSON, or lacks a member.
     #[error("not a valid {FORMAT} history: {0}")]
     Json(#[from] serde_json::Error),
@@ -46,9 +46,9 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Decodes the output of [`hex`].
 ///
 /// # Errors
-/// [`NotAHistory::Part`].
-pub fn unhex<const N: usize>(text: &str) -> Result<[u8; N], NotAHistory> {
-    let wrong = || NotAHistory::Part(format!("'{text}' is not {N} bytes in hex"));
+/// [`InvalidHistory::Part`].
+pub fn unhex<const N: usize>(text: &str) -> Result<[u8; N], InvalidHistory> {
+    let wrong = || InvalidHistory::Part(format!("'{text}' is not {N} bytes in hex"));
     if text.len() != N * 2 || !text.is_ascii() {
         return Err(wrong());
     }
@@ -60,6 +60,6 @@ pub fn unhex<const N: usize>(text: &str) -> Result<[u8; N], NotAHistory> {
 }
 
 /// Parses the output of [`crate::time::rfc3339`].
-fn time(text: &str) -> Result<cloacina_engine::core::time::Timestamp, NotAHistory> {
-    crate::time::parse_rfc3339(text).ok_or_else(|| NotAHistory::Part(format!("'{text}' is not a time")))
+fn time(text: &str) -> Result<cloacina_engine::core::time::Timestamp, InvalidHistory> {
+    crate::time::parse_rfc3339(text).ok_or_else(|| InvalidHistory::Part(format!("'{text}' is not a time")))
 }

@@ -7,7 +7,7 @@ use cloacina_engine::core::json::Json;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::NotAHistory;
+use super::InvalidHistory;
 use super::values::{raw, shared};
 
 /// The reads of an attempt.
@@ -60,11 +60,11 @@ pub fn abandon_name(why: AbandonReason) -> &'static str {
     }
 }
 
-pub(super) fn abandon_reason(name: &str) -> Result<AbandonReason, NotAHistory> {
+pub(super) fn abandon_reason(name: &str) -> Result<AbandonReason, InvalidHistory> {
     match name {
         "process_died" => Ok(AbandonReason::ProcessDied),
         "shutdown" => Ok(AbandonReason::Shutdown),
-        other => Err(NotAHistory::Part(format!("unknown reason '{other}' of an abandoned attempt"))),
+        other => Err(InvalidHistory::Part(format!("unknown reason '{other}' of an abandoned attempt"))),
     }
 }
 
@@ -77,10 +77,10 @@ fn settled_name(settled: Settled) -> &'static str {
     }
 }
 
-fn settled(name: &str) -> Result<Settled, NotAHistory> {
+fn settled(name: &str) -> Result<Settled, InvalidHistory> {
     let all = [Settled::Completed, Settled::Failed, Settled::Skipped, Settled::SkippedByFailure];
     let found = all.into_iter().find(|settled| settled_name(*settled) == name);
-    found.ok_or_else(|| NotAHistory::Part(format!("unknown outcome '{name}' of a task")))
+    found.ok_or_else(|| InvalidHistory::Part(format!("unknown outcome '{name}' of a task")))
 }
 
 impl From<&Reads> for ReadsJson {
@@ -99,9 +99,9 @@ impl From<&Reads> for ReadsJson {
 }
 
 impl TryFrom<ReadsJson> for Reads {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: ReadsJson) -> Result<Self, NotAHistory> {
+    fn try_from(json: ReadsJson) -> Result<Self, InvalidHistory> {
         let keys = json.keys.into_iter().map(|read| {
             let seen = match (read.seen.as_str(), &read.seqs[..]) {
                 ("nothing", []) => Seen::Nothing,
@@ -109,7 +109,7 @@ impl TryFrom<ReadsJson> for Reads {
                 ("merged", seqs) => Seen::Merged(seqs.to_vec()),
                 ("undeclared", [seq]) => Seen::Undeclared(*seq),
                 (seen, _) => {
-                    return Err(NotAHistory::Part(format!(
+                    return Err(InvalidHistory::Part(format!(
                         "unknown or incomplete read '{seen}' of key '{}'",
                         read.key
                     )));
@@ -163,13 +163,13 @@ impl From<&SkipReason> for SkipJson {
 }
 
 impl TryFrom<SkipJson> for SkipReason {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: SkipJson) -> Result<Self, NotAHistory> {
+    fn try_from(json: SkipJson) -> Result<Self, InvalidHistory> {
         let tasks = json.tasks.into_iter().map(|task| Ok((task.task.into(), settled(&task.settled)?)));
         Ok(Self {
             rule: json.rule.into(),
-            tasks: tasks.collect::<Result<_, NotAHistory>>()?,
+            tasks: tasks.collect::<Result<_, InvalidHistory>>()?,
             keys: json.keys.into_iter().map(Into::into).collect(),
             failure: json.failure,
         })

@@ -5,7 +5,7 @@ use cloacina_engine::core::time::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::values::shared;
-use super::{NotAHistory, time};
+use super::{InvalidHistory, time};
 use crate::time::rfc3339;
 
 /// The cause of an execution.
@@ -67,11 +67,11 @@ impl From<&Cause> for CauseJson {
 }
 
 impl TryFrom<&CauseJson> for Cause {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: &CauseJson) -> Result<Self, NotAHistory> {
-        let wrong = || NotAHistory::Part(format!("unknown or incomplete cause '{}'", json.kind));
-        let id = |text: &Option<String>| -> Result<ExecutionId, NotAHistory> {
+    fn try_from(json: &CauseJson) -> Result<Self, InvalidHistory> {
+        let wrong = || InvalidHistory::Part(format!("unknown or incomplete cause '{}'", json.kind));
+        let id = |text: &Option<String>| -> Result<ExecutionId, InvalidHistory> {
             text.as_ref().and_then(|text| text.parse().ok()).ok_or_else(wrong)
         };
         Ok(match json.kind.as_str() {

@@ -9,7 +9,7 @@ use cloacina_store::log::{LogReader, ReadError};
 
 use super::frames::{Frame, Framer};
 use super::layout::{Layout, layout};
-use super::page::{self, Place};
+use super::page::{self, Origin};
 use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{ExecutionJson, VerificationJson};
 use crate::reading::{Definitions, Trouble, entries};
@@ -54,7 +54,7 @@ pub fn write_report(
     write_documents(reader, id, location, &mut history, &mut report)?;
     let title = source::head(reader, id)?;
     let title = format!("{} …{}", title.workflow(), crate::ids::short(id));
-    page::write(out, Place::File, &title, &[("history", &history), ("report", &report)])?;
+    page::write(out, Origin::File, &title, &[("history", &history), ("report", &report)])?;
     Ok(())
 }
 

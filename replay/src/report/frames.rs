@@ -32,10 +32,10 @@ pub struct Frame {
     tasks: BTreeMap<String, TaskFrame>,
     /// The keys of the context whose version has changed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    context: BTreeMap<String, Seen>,
+    context: BTreeMap<String, VersionFrame>,
     /// For a write or a removal: the version that the writer could see before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<Seen>,
+    before: Option<VersionFrame>,
 }
 
 /// A task: its state, the number of started attempts, and whether it is ready to start.
@@ -45,7 +45,7 @@ pub struct TaskFrame(&'static str, u32, bool);
 /// A version of a key.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Seen {
+pub enum VersionFrame {
     /// The value that this event wrote.
     Write(Seq),
     /// The result of merging several writes.
@@ -64,7 +64,7 @@ pub enum Seen {
     Gone(()),
 }
 
-impl Seen {
+impl VersionFrame {
     fn new(version: &Version) -> serde_json::Result<Self> {
         Ok(match (version.value(), version.source()) {
             (None, _) => Self::Gone(()),
@@ -127,12 +127,12 @@ impl<D: Definitions> Framer<D> {
         let event = entry.event.as_ref();
         self.task_frames(state, event, &mut frame.tasks);
         for (key, version) in self.changes(state, event) {
-            frame.context.insert(key.to_string(), Seen::maybe(version.as_ref())?);
+            frame.context.insert(key.to_string(), VersionFrame::maybe(version.as_ref())?);
         }
         if let Some((task, key)) = event.and_then(written_by_task)
             && let Some(task) = state.graph().find(task)
         {
-            frame.before = Some(Seen::maybe(state.view(task).declared.get(key))?);
+            frame.before = Some(VersionFrame::maybe(state.view(task).declared.get(key))?);
         }
         Ok(frame)
     }

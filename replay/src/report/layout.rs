@@ -15,13 +15,13 @@ pub struct Layout {
     definition: String,
     columns: f64,
     rows: f64,
-    tasks: Vec<Place>,
+    tasks: Vec<TaskPosition>,
     edges: Vec<Edge>,
 }
 
 /// The position of a task.
 #[derive(Debug, Serialize)]
-pub struct Place {
+pub struct TaskPosition {
     task: String,
     x: f64,
     y: f64,
@@ -45,7 +45,7 @@ pub fn layout(graph: &Graph) -> Layout {
     let laid = layered_layout(layers, &pairs);
     let tasks = graph.tasks().map(|task| {
         let (x, y) = rounded(laid.places[task.at()]);
-        Place { task: graph.name(task).to_string(), x, y }
+        TaskPosition { task: graph.name(task).to_string(), x, y }
     });
     let edges = pairs.iter().zip(&laid.bends).map(|(&(from, to), bends)| {
         let via = bends.iter().copied().map(rounded).collect();

@@ -28,7 +28,7 @@ const STYLE: &str = include_str!("../../web/page.css");
 
 /// Where a page is loaded from, which decides what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Origin {
     /// A file. The page may make no requests.
     File,
     /// `replay serve`. The page may send requests to it.
@@ -43,10 +43,10 @@ pub enum Place {
 ///
 /// # Errors
 /// I/O errors of `out`.
-pub fn write(out: &mut dyn Write, place: Place, title: &str, documents: &[(&str, &[u8])]) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, origin: Origin, title: &str, documents: &[(&str, &[u8])]) -> io::Result<()> {
     let program = program();
     writeln!(out, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">")?;
-    writeln!(out, "<meta http-equiv=\"Content-Security-Policy\" content=\"{}\">", policy(place, &program))?;
+    writeln!(out, "<meta http-equiv=\"Content-Security-Policy\" content=\"{}\">", policy(origin, &program))?;
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
     writeln!(out, "<meta name=\"color-scheme\" content=\"light dark\">")?;
     writeln!(out, "<meta name=\"referrer\" content=\"no-referrer\">")?;
@@ -69,14 +69,14 @@ pub fn write(out: &mut dyn Write, place: Place, title: &str, documents: &[(&str,
 /// Returns the content security policy of served pages, for the response header.
 #[must_use]
 pub fn server_policy() -> String {
-    policy(Place::Server, &program())
+    policy(Origin::Server, &program())
 }
 
 /// Returns a page's content security policy: it may load nothing, and run only its own script.
-fn policy(place: Place, program: &str) -> String {
-    let connect = match place {
-        Place::File => "",
-        Place::Server => " connect-src 'self';",
+fn policy(origin: Origin, program: &str) -> String {
+    let connect = match origin {
+        Origin::File => "",
+        Origin::Server => " connect-src 'self';",
     };
     format!(
         "default-src 'none';{connect} img-src data:; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
@@ -169,7 +169,7 @@ mod tests {
     fn a_document_cannot_end_its_element() {
         let mut page = Vec::new();
         let hostile = br#"{"x":"</script><script>alert(1)</script><!--"}"#;
-        write(&mut page, Place::File, "</title><script>", &[("history", hostile)]).unwrap();
+        write(&mut page, Origin::File, "</title><script>", &[("history", hostile)]).unwrap();
         let page = String::from_utf8(page).unwrap();
         assert_eq!(page.matches("<script").count(), 2, "the document and the program");
         assert!(page.contains(r#"{"x":"\u003c/script>"#));

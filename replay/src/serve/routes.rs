@@ -24,7 +24,7 @@ use super::guard::{Guard, guard_request};
 use super::watch::{Liveness, LogWatch, Tick};
 use crate::json::document::Object;
 use crate::report::document::{NotReported, write_documents};
-use crate::report::page::{self, Place};
+use crate::report::page::{self, Origin};
 use crate::source::{self, Wanted};
 
 #[derive(Clone)]
@@ -90,7 +90,7 @@ async fn list(State(AppState { watch, .. }): State<AppState>) -> Response {
         object.list("executions", heads)?;
         object.end()?;
         let mut html = Vec::new();
-        page::write(&mut html, Place::Server, "executions", &[("log", &json)])?;
+        page::write(&mut html, Origin::Server, "executions", &[("log", &json)])?;
         Ok(html)
     })
     .await
@@ -111,7 +111,7 @@ async fn execution(State(AppState { watch, .. }): State<AppState>, Path((_, id))
         let live = serde_json::to_vec(&LiveState { live: *live, why, age_us }).map_err(io::Error::from)?;
         let title = format!("{} …{}", head.workflow(), crate::ids::short(id));
         let documents: [(&str, &[u8]); 3] = [("history", &history), ("report", &report), ("live-state", &live)];
-        page::write(&mut html, Place::Server, &title, &documents)?;
+        page::write(&mut html, Origin::Server, &title, &documents)?;
         Ok(html)
     })
     .await

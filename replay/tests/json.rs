@@ -108,5 +108,5 @@ fn an_altered_definition_is_refused() {
     let text = replay(&histories::all(), "9f3ac101 --json").out;
     let altered = text.replace(r#""max_attempts":3"#, r#""max_attempts":4"#);
     assert_ne!(text, altered);
-    assert!(History::from_json(&altered).unwrap_err().to_string().contains("a definition should be"));
+    assert!(History::from_json(&altered).unwrap_err().to_string().contains("a definition has the fingerprint"));
 }

@@ -9,8 +9,8 @@ use cloacina_engine::runtime::engine::{EngineError, StartError, StartManyError, 
 use cloacina_engine::runtime::handle::AttemptOver;
 use cloacina_engine::runtime::schedules::ScheduleError;
 use cloacina_engine::runtime::triggers::TriggerError;
-use cloacina_replay::at::NotThere;
 use cloacina_replay::attempt::NoAttempt;
+use cloacina_replay::moment::NotThere;
 use cloacina_replay::reading::Trouble;
 use cloacina_replay::source::Head;
 use cloacina_replay::why::NoValue;

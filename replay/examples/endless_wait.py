@@ -1,4 +1,4 @@
-"""A task that waits for a file which never comes: another program writes it under another name."""
+"""A task that waits for a file that never appears, because another program writes it under a different name."""
 
 import os
 

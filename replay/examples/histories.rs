@@ -1,6 +1,6 @@
-//! Writes a log with executions of every kind, for tests of what replay makes of them: `histories DIRECTORY`.
+//! Writes a log with executions of every kind, for tests of replay: `histories DIRECTORY`.
 //!
-//! Beside the histories that all tests of replay share there is one with hostile texts, and one of 5,000 tasks.
+//! In addition to the shared histories of replay's tests, it contains one with hostile texts, and one of 5,000 tasks.
 
 #![allow(clippy::unwrap_used, reason = "it serves tests, and fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "it is a program")]
@@ -17,7 +17,7 @@ use cloacina_engine::core::time::Millis;
 use cloacina_store::{Options, open};
 use common::{Log, Recorder, erase, error, histories, id, json, task};
 
-/// The executions that only browser tests look at.
+/// The executions that only browser tests use.
 const HOSTILE: u32 = 0xbad0_0010;
 const MANY: u32 = 0x5000_0011;
 const DIAMOND: u32 = 0xd1a0_0012;
@@ -35,7 +35,7 @@ fn main() {
     log.0.close().unwrap();
 }
 
-/// Texts that would be markup, or turn a line around, if they were not only shown.
+/// Texts that would be parsed as markup, or change the direction of a line, if not escaped.
 fn hostile(log: &Log) {
     let name = "</script><script>window.pwned=1</script>";
     let rtl = "\u{202e}gnp.exe\u{202c} \u{5e9}\u{5dc}\u{5d5}\u{5dd}";
@@ -197,7 +197,7 @@ fn many(log: &Log) {
     }
 }
 
-/// One of whose values was erased.
+/// A history with an erased value.
 fn erased(log: &Log) {
     let id = id(ERASED);
     let mut run = Recorder::start(log, id, "signup", vec![task("greet", &[])], &[("person", "{\"name\": \"Ada\"}")]);

@@ -1,4 +1,4 @@
-"""A price that comes out wrong and nothing fails: two tasks change the same key, and neither sees the other."""
+"""A wrong price without a failure: two tasks change the same key, and neither sees the other's change."""
 
 import threading
 import time

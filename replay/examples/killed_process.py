@@ -1,4 +1,4 @@
-"""A task that kills its process, each time that it is resumed: after four deaths it is given up.
+"""A task that kills its process each time it is resumed. After four deaths it fails.
 
 Run it until it ends well: `until python killed_process.py; do :; done`.
 """

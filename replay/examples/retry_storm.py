@@ -1,4 +1,4 @@
-"""An import that gives up after five attempts: every one asks the same server, which is gone."""
+"""An import that fails after five attempts, all on the same server, which is down."""
 
 import cloaca
 

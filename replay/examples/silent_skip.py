@@ -1,4 +1,4 @@
-"""An invoice without its discount, and nothing fails: the rule asks for a country that nobody writes that way."""
+"""An invoice without its discount, without a failure: the rule compares the country with a spelling that is never used."""
 
 import cloaca
 

@@ -1,4 +1,4 @@
-"""A download that never ends in time: each attempt may take a twentieth of a second, and the server takes longer."""
+"""A download that always times out: each attempt may take 0.05 s, and the server takes longer."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""A report that fails: `write_report` reads what `count_visitors` writes, and does not say that it depends on it."""
+"""A report that fails: `write_report` reads a key that `count_visitors` writes, without depending on it."""
 
 import threading
 import time

@@ -1,14 +1,14 @@
-//! One attempt as it was: what it saw when it started, and what it left. For whoever runs the task's code again.
+//! A past attempt: the context that it saw and the values that it wrote. Lets users run the task's code again.
 
 use cloacina_engine::core::event::{Attempt, Seq, TaskId};
 use cloacina_engine::core::graph::nearest;
 use cloacina_engine::core::task_context::{TaskContext, Write};
 
-use crate::at::{At, NotThere};
 use crate::history::History;
+use crate::moment::{At, NotThere};
 use crate::story::{AttemptRow, Outcome, Story, What};
 
-/// An attempt, as it was.
+/// A past attempt at a task.
 #[derive(Clone, Debug)]
 pub struct PastAttempt {
     /// Its number, from 1.
@@ -17,13 +17,13 @@ pub struct PastAttempt {
     pub started: Seq,
     /// How it ended.
     pub outcome: Outcome,
-    /// The context that it was given.
+    /// The context that it started with.
     pub context: TaskContext,
-    /// What it wrote, one for each key, in order.
+    /// Its writes, one for each key, in order.
     pub writes: Vec<Write>,
 }
 
-/// There was no such attempt.
+/// The attempt does not exist.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NoAttempt {
     /// No attempt at the task was started.
@@ -34,26 +34,26 @@ pub enum NoAttempt {
     Task {
         /// The task.
         task: TaskId,
-        /// The nearest one that was.
+        /// The started task with the most similar name.
         nearest: Option<TaskId>,
     },
-    /// There were not so many.
+    /// The task had fewer attempts.
     #[error("there is no attempt {number} at task '{task}'; there were {attempts}")]
     Number {
         /// The task.
         task: TaskId,
-        /// What was asked for.
+        /// The requested attempt.
         number: Attempt,
-        /// How many there were.
+        /// The number of attempts.
         attempts: usize,
     },
-    /// What it saw cannot be told.
+    /// The state at its start is not available.
     #[error(transparent)]
     NotThere(#[from] NotThere),
 }
 
 impl History {
-    /// An attempt at a task, as it was: the one with this number; by default the one that completed, or else the last.
+    /// Returns an attempt at a task: the one with `number`, or by default the one that completed, or else the last.
     ///
     /// # Errors
     /// [`NoAttempt`].
@@ -88,7 +88,7 @@ impl History {
     }
 }
 
-/// The attempts at a task; `None` if none was started.
+/// Returns the attempts at a task; `None` if none was started.
 fn attempts_at<'a>(story: &'a Story, task: &str) -> Option<&'a [AttemptRow]> {
     story.rows.iter().find_map(|row| match &row.what {
         What::Task(row) if &*row.task == task && !row.attempts.is_empty() => Some(&row.attempts[..]),

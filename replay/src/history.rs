@@ -1,4 +1,4 @@
-//! The past of one execution as a value: its events, the definitions that it went by, and what follows from them.
+//! The history of one execution as a value: its events, the definitions that they name, and what follows from them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::state::Execution;
 use cloacina_store::log::{LogReader, ReadError};
 
-use crate::at::{At, NotThere};
-use crate::folding::Folder;
+use crate::fold::Folder;
+use crate::moment::{At, NotThere};
 use crate::reading::{Entry, Trouble, entries};
 use crate::source::{self, Head};
 use crate::story::{Story, tell};
 use crate::verify::{Verification, verify};
 use crate::why::{Facts, NoValue, Step};
 
-/// The past of one execution, in memory.
+/// The history of one execution, in memory.
 ///
 /// ```no_run
 /// use cloacina_replay::history::History;
@@ -34,19 +34,19 @@ use crate::why::{Facts, NoValue, Step};
 /// ```
 #[derive(Clone, Debug)]
 pub struct History {
-    /// The execution, as the index of its log has it.
+    /// The execution as listed in the index of its log.
     pub head: Head,
     /// Its events, in order, as far as they could be read.
     pub entries: Vec<Entry>,
-    /// The graphs of the definitions that it went by.
+    /// The graphs of the definitions that its events name.
     pub graphs: BTreeMap<Fingerprint, Arc<Graph>>,
-    /// What was found when its records were read; `None` if it did not come from a log.
+    /// The result of verifying it; `None` if it did not come from a log.
     pub verification: Option<Verification>,
-    /// Why the events could not be read, or not folded, to the end.
+    /// Why the events could not be read or folded to the end.
     pub trouble: Option<Trouble>,
 }
 
-/// Why it cannot be told where a value came from.
+/// Why the origin of a value cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum WhyNot {
     /// There is no such moment.
@@ -58,10 +58,10 @@ pub enum WhyNot {
 }
 
 impl History {
-    /// Reads an execution, verifies it, and keeps all of it. What is damaged is a verdict and in `trouble`.
+    /// Reads and verifies an execution, and keeps its events. Damage is no error: see `verification` and `trouble`.
     ///
     /// # Errors
-    /// [`ReadError`] if there is no such execution, or nothing of it can be read.
+    /// [`ReadError`] if there is no such execution, or none of it can be read.
     pub fn open(reader: &dyn LogReader, id: ExecutionId) -> Result<Self, ReadError> {
         let head = source::head(reader, id)?;
         let verification = verify(reader, id)?;
@@ -90,44 +90,43 @@ impl History {
         if let Some(folder) = folder {
             graphs = folder.finish().1;
         }
-        // What cannot be read goes before what cannot be folded: it says where the events end, and folding them again
-        // says the other.
+        // A read error takes precedence: it says where the events end. Folding the events again finds the fold error.
         let trouble = unread.or_else(|| head.cut(kept.len() as u64)).or(trouble);
         let mut head = head;
         head.note(trouble.as_ref());
         Ok(Self { head, entries: kept, graphs, verification: Some(verification), trouble })
     }
 
-    /// The events, and after them why there are no more, where that is so.
-    pub(crate) fn told(&self) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
+    /// Iterates over the events, followed by the read error that ended them, if there was one.
+    pub(crate) fn events(&self) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
         let unread = self.trouble.as_ref().filter(|trouble| trouble.ends_reading());
         self.entries.iter().cloned().map(Ok).chain(unread.cloned().map(Err))
     }
 
-    /// The execution's id.
+    /// Returns the execution's id.
     #[must_use]
     pub fn id(&self) -> ExecutionId {
         self.head.id
     }
 
-    /// The last event at or before a moment.
+    /// Returns the last event at or before a moment.
     ///
     /// # Errors
     /// [`NotThere`].
     pub fn seq(&self, at: &At) -> Result<Seq, NotThere> {
-        at.find(self.told())
+        at.find(self.events())
     }
 
-    /// The state at a moment.
+    /// Returns the state at a moment.
     ///
     /// # Errors
     /// [`NotThere`] if there is no such moment, or an event before it cannot be read or folded.
     pub fn state(&self, at: At) -> Result<Execution, NotThere> {
-        let at = at.resolved(self.told())?;
-        fold_to(self.id(), self.graphs.clone(), &mut self.told(), &at, |_| ()).map(|(state, _)| state)
+        let at = at.resolved(self.events())?;
+        fold_to(self.id(), self.graphs.clone(), &mut self.events(), &at, |_| ()).map(|(state, _)| state)
     }
 
-    /// The context at a moment: what a task that depends on every leaf would see.
+    /// Returns the context at a moment: the one that a task depending on every leaf would see.
     ///
     /// # Errors
     /// As [`History::state`].
@@ -135,19 +134,19 @@ impl History {
         self.state(at).map(|state| state.context())
     }
 
-    /// What happened, task by task.
+    /// Returns the events grouped by task.
     #[must_use]
     pub fn story(&self) -> Story {
-        tell(self.id(), self.graphs.clone(), self.told()).standing(&self.head.standing)
+        tell(self.id(), self.graphs.clone(), self.events()).standing(&self.head.standing)
     }
 
-    /// What was found when the records were read; `None` if the history did not come from a log.
+    /// Returns the result of verifying it; `None` if the history did not come from a log.
     #[must_use]
     pub fn verify(&self) -> Option<&Verification> {
         self.verification.as_ref()
     }
 
-    /// Where a value came from, back to the input, by what was known at a moment.
+    /// Traces a value of the context at a moment back to the input.
     ///
     /// # Errors
     /// [`WhyNot`].
@@ -163,9 +162,9 @@ impl History {
     }
 }
 
-/// Folds up to a moment, and gives the state there and the last event that was folded. `each` gets every event after it
-/// was folded. Reads each event once, and none beyond the moment but the next one. A moment that only the whole history
-/// tells ([`At::Task`]) is to be [resolved](At::resolved) first.
+/// Folds events up to a moment. Returns the state there and the last folded event. `each` receives every event once
+/// folded. Reads each event once, and at most one beyond the moment. A moment that needs the whole history
+/// ([`At::Task`]) must be [resolved](At::resolved) first.
 ///
 /// # Errors
 /// [`NotThere`] if there is no such moment, or an event before it cannot be read or folded.

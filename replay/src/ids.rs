@@ -1,30 +1,30 @@
-//! Finding an execution by what people type: its whole id, any unique end or beginning of it, `latest`, `@`, `@-`.
+//! Lookup of an execution by what people type: its whole id, any unique end or beginning of it, `latest`, `@`, `@-`.
 
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_store::log::{LogReader, ReadError};
 
 use crate::source::{Head, executions, head};
 
-/// How many candidates are named where a text fits several executions.
+/// How many candidates are named if a text matches several executions.
 const CANDIDATES: usize = 10;
-/// How many digits of the end of an id are shown, and are enough to type.
+/// How many digits of the end of an id are shown; usually enough to identify it.
 const SHOWN: usize = 8;
 
 /// Why no execution was found in a log.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NotFound {
-    /// No id begins or ends so.
+    /// No id begins or ends with the text.
     #[error("no execution")]
     Unknown {
-        /// The executions whose ids are nearest.
+        /// The executions with the most similar ids.
         nearest: Vec<Head>,
     },
     /// The text cannot be an id.
     #[error(
-        "'{0}' is no id: an id is hex digits, whole or any unique end or beginning; `latest` and `@` are the newest execution, `@-` the one before"
+        "'{0}' is not an id: an id is hex digits, whole or any unique end or beginning; `latest` and `@` are the newest execution, `@-` the one before"
     )]
     NoId(String),
-    /// Several ids begin or end so.
+    /// Several ids begin or end with the text.
     #[error("several executions")]
     Ambiguous {
         /// Some of them, newest first.
@@ -37,7 +37,7 @@ pub enum NotFound {
     Log(#[from] ReadError),
 }
 
-/// The end of an id that is shown, and is enough to type.
+/// Returns the end of an id, as it is shown and typed.
 #[must_use]
 pub fn short(id: ExecutionId) -> String {
     let whole = id.to_string();
@@ -73,7 +73,7 @@ pub fn resolve(reader: &dyn LogReader, text: &str) -> Result<ExecutionId, NotFou
     }
 }
 
-/// How many executions before the newest one is meant.
+/// Parses `latest`, `@`, `@-`, `@--`: how many executions to go back from the newest.
 fn steps_back(text: &str) -> Option<usize> {
     match text {
         "latest" => Some(0),
@@ -84,7 +84,7 @@ fn steps_back(text: &str) -> Option<usize> {
     }
 }
 
-/// The hex digits of an id or a part of one, as `…9f3ac1d2`, `9F3AC1D2` or with dashes.
+/// Returns the hex digits of an id or a part of one, written as `…9f3ac1d2`, `9F3AC1D2` or with dashes.
 pub(crate) fn digits(text: &str) -> Option<String> {
     let text = text.trim_start_matches(['…', '.']).replace('-', "").to_ascii_lowercase();
     let is_hex = !text.is_empty() && text.len() <= 32 && text.chars().all(|letter| letter.is_ascii_hexdigit());
@@ -95,7 +95,7 @@ pub(crate) fn hex(id: ExecutionId) -> String {
     id.to_string().replace('-', "")
 }
 
-/// The executions whose id ends or begins so, newest first; one more than are ever named.
+/// Returns the executions whose id ends or begins with `wanted`, newest first; at most one more than are named.
 fn matching(reader: &dyn LogReader, wanted: &str) -> Result<Vec<ExecutionId>, ReadError> {
     let mut found = Vec::new();
     for entry in executions(reader) {
@@ -111,25 +111,25 @@ fn matching(reader: &dyn LogReader, wanted: &str) -> Result<Vec<ExecutionId>, Re
     Ok(found)
 }
 
-/// The executions whose ids share the longest end or beginning with what was typed, or are one digit off.
+/// Returns the executions whose ids are most similar to what was typed, with more than half of the digits in place.
 fn nearest(reader: &dyn LogReader, wanted: &str) -> Result<Vec<Head>, ReadError> {
     const NAMED: usize = 3;
     let mut best: Vec<(usize, ExecutionId)> = Vec::new();
     for entry in executions(reader) {
         let id = ExecutionId(*entry?.stream.as_bytes());
-        let likeness = likeness(&hex(id), wanted);
-        let place = best.partition_point(|(other, _)| *other >= likeness);
+        let similarity = similarity(&hex(id), wanted);
+        let place = best.partition_point(|(other, _)| *other >= similarity);
         if place < NAMED {
-            best.insert(place, (likeness, id));
+            best.insert(place, (similarity, id));
             best.truncate(NAMED);
         }
     }
-    best.retain(|(likeness, _)| *likeness * 2 > wanted.len());
+    best.retain(|(similarity, _)| *similarity * 2 > wanted.len());
     best.into_iter().map(|(_, id)| head(reader, id)).collect()
 }
 
-/// How many digits are the same where the text is laid over the end or the beginning of an id.
-fn likeness(whole: &str, wanted: &str) -> usize {
+/// Counts the equal digits with the text aligned to the end or to the beginning of an id, whichever gives more.
+fn similarity(whole: &str, wanted: &str) -> usize {
     let same = |part: &str| part.bytes().zip(wanted.bytes()).filter(|(left, right)| left == right).count();
     same(&whole[whole.len() - wanted.len().min(whole.len())..]).max(same(whole))
 }

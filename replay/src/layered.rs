@@ -1,22 +1,22 @@
-//! Places for the nodes of a graph: in layers from left to right, each after what it waits for.
+//! Layered layout of a graph (after Sugiyama): layers from left to right, each node after its upstream nodes.
 //!
-//! Within a layer nodes are ordered so that few edges cross (each goes to the mean of its neighbours, some times back and
-//! forth), and placed as near to their neighbours as the order allows. An edge over several layers gets a bend in each of
-//! them, so that it does not run behind other nodes.
+//! Within a layer, nodes are ordered by the mean position of their neighbours in a few sweeps back and forth, which
+//! reduces crossings, and then placed as near to their neighbours as the order allows. An edge over several layers gets
+//! a bend in each of them, so that it does not pass behind other nodes.
 
-/// How many rows a layer may have; in one with more the nodes stand below each other, in their order.
-const HIGHEST: usize = 48;
-/// How many bends there may be; with more, long edges are straight lines.
-const MOST_BENDS: usize = 4_000;
-/// How often the order is improved, there and back.
+/// Layers with more nodes than this are not aligned to their neighbours: their nodes are one row apart, in order.
+const MAX_ALIGNED: usize = 48;
+/// With more bends than this, long edges are straight lines.
+const MAX_BENDS: usize = 4_000;
+/// How many times the order is improved, back and forth.
 const SWEEPS: usize = 6;
 
-/// Where the nodes of a graph are, in columns and rows.
+/// The positions of the nodes of a graph, in columns and rows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Layered {
-    /// How many columns there are.
+pub struct LayeredLayout {
+    /// The number of columns.
     pub columns: usize,
-    /// How many rows there are: a node may stand between two.
+    /// The number of rows; fractional, since a node may be between two rows.
     pub rows: f64,
     /// The column and the row of each node.
     pub places: Vec<(f64, f64)>,
@@ -24,16 +24,16 @@ pub struct Layered {
     pub bends: Vec<Vec<(f64, f64)>>,
 }
 
-/// A node of the graph, or the bend of an edge.
+/// A node of the graph, or a bend of an edge.
 struct Node {
     before: Vec<usize>,
     after: Vec<usize>,
     y: f64,
 }
 
-/// Finds places for the nodes of a graph. `layers` has every node once, and each edge leads from one layer to a later one.
+/// Lays out a graph. `layers` has every node once, and each edge leads from one layer to a later one.
 #[must_use]
-pub fn layered(mut layers: Vec<Vec<usize>>, edges: &[(usize, usize)]) -> Layered {
+pub fn layered_layout(mut layers: Vec<Vec<usize>>, edges: &[(usize, usize)]) -> LayeredLayout {
     let count = layers.iter().map(Vec::len).sum();
     let mut level_of = vec![0; count];
     for (level, layer) in layers.iter().enumerate() {
@@ -42,7 +42,7 @@ pub fn layered(mut layers: Vec<Vec<usize>>, edges: &[(usize, usize)]) -> Layered
     let mut nodes: Vec<Node> = (0..count).map(|_| Node { before: Vec::new(), after: Vec::new(), y: 0.0 }).collect();
     let bends: usize = edges.iter().map(|(from, to)| level_of[*to] - level_of[*from] - 1).sum();
     let paths: Vec<Vec<usize>> =
-        edges.iter().map(|edge| path(*edge, &level_of, bends <= MOST_BENDS, &mut nodes, &mut layers)).collect();
+        edges.iter().map(|edge| path(*edge, &level_of, bends <= MAX_BENDS, &mut nodes, &mut layers)).collect();
     for _ in 0..SWEEPS {
         layers.iter_mut().for_each(|layer| sort_by_neighbours(layer, &mut nodes, |node| &node.before));
         layers.iter_mut().rev().for_each(|layer| sort_by_neighbours(layer, &mut nodes, |node| &node.after));
@@ -51,10 +51,10 @@ pub fn layered(mut layers: Vec<Vec<usize>>, edges: &[(usize, usize)]) -> Layered
         layers.iter().for_each(|layer| place(layer, &mut nodes, |node| &node.before));
         layers.iter().rev().for_each(|layer| place(layer, &mut nodes, |node| &node.after));
     }
-    shifted(&nodes, &layers, count, &paths)
+    to_columns(&nodes, &layers, count, &paths)
 }
 
-/// Joins two nodes, with a bend in each layer between.
+/// Connects two nodes, with a bend in each layer between them. Returns the bends.
 fn path(
     (from, to): (usize, usize),
     level_of: &[usize],
@@ -82,7 +82,7 @@ fn mean(of: &[usize], nodes: &[Node]) -> Option<f64> {
     (!of.is_empty()).then(|| of.iter().map(|other| nodes[*other].y).sum::<f64>() / of.len() as f64)
 }
 
-/// Orders a layer by the mean of the neighbours' places, and numbers it around 0.
+/// Sorts a layer by the mean position of the neighbours, and numbers its rows around 0.
 fn sort_by_neighbours(layer: &mut [usize], nodes: &mut [Node], neighbours: impl Fn(&Node) -> &Vec<usize>) {
     let mut keyed: Vec<(f64, usize)> =
         layer.iter().map(|node| (mean(neighbours(&nodes[*node]), nodes).unwrap_or(nodes[*node].y), *node)).collect();
@@ -94,10 +94,10 @@ fn sort_by_neighbours(layer: &mut [usize], nodes: &mut [Node], neighbours: impl 
     }
 }
 
-/// Moves each node of a layer as near to the mean of its neighbours as the order and a distance of one row allow: the
-/// least squares under these bounds, which pooling neighbours that get in each other's way gives.
+/// Moves each node of a layer as near to the mean of its neighbours as possible, keeping the order and a distance of
+/// one row. This is a least-squares problem with bounds, solved by pooling adjacent violators (isotonic regression).
 fn place(layer: &[usize], nodes: &mut [Node], neighbours: impl Fn(&Node) -> &Vec<usize>) {
-    if layer.len() > HIGHEST {
+    if layer.len() > MAX_ALIGNED {
         return;
     }
     let mut pools: Vec<(f64, usize)> = Vec::new();
@@ -124,15 +124,15 @@ fn row(count: usize) -> f64 {
     count as f64
 }
 
-/// Makes a column of each layer, and shifts all of it to begin at 0.
-fn shifted(nodes: &[Node], layers: &[Vec<usize>], count: usize, paths: &[Vec<usize>]) -> Layered {
+/// Makes a column of each layer, and shifts the rows to start at 0.
+fn to_columns(nodes: &[Node], layers: &[Vec<usize>], count: usize, paths: &[Vec<usize>]) -> LayeredLayout {
     let mut places = vec![(0.0, 0.0); nodes.len()];
     for (column, layer) in layers.iter().enumerate() {
         layer.iter().for_each(|node| places[*node] = (row(column), nodes[*node].y));
     }
     let top = places.iter().map(|place| place.1).fold(f64::INFINITY, f64::min);
     places.iter_mut().for_each(|place| place.1 -= top);
-    Layered {
+    LayeredLayout {
         columns: layers.len(),
         rows: places.iter().map(|place| place.1).fold(0.0, f64::max) + 1.0,
         bends: paths.iter().map(|bends| bends.iter().map(|bend| places[*bend]).collect()).collect(),

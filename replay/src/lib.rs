@@ -8,22 +8,22 @@
 //! reads the index of a log, [`story`] tells what happened task by task, and [`verify`] checks the log for changes.
 //! `cli` is a thin command line on top of it.
 
-pub mod ahead;
-pub mod at;
 pub mod attempt;
 pub mod cli;
-mod damage;
+mod damage_finder;
 pub mod diff;
+pub mod doctor;
 pub mod errors;
 pub mod export;
-pub mod folding;
+pub mod fold;
 pub mod graph;
-pub mod ground;
 pub mod history;
 pub mod ids;
 pub mod json;
 pub mod layered;
 pub mod logs;
+pub mod moment;
+pub mod prefetch;
 pub mod proof;
 pub mod reading;
 pub mod report;
@@ -36,7 +36,7 @@ pub mod story;
 pub mod time;
 pub mod tree;
 pub mod verify;
-pub mod whole;
+pub mod verify_log;
 pub mod why;
 pub mod words;
 

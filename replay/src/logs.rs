@@ -1,5 +1,5 @@
-//! Which log is meant: the one that is named, else the one in the working directory, else those opened last;
-//! and the small file in which those are remembered.
+//! Selection of the log: the named one, else the one in the working directory, else the most recently opened ones.
+//! Also maintains the small file with the recently opened logs.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use cloacina_store::is_left_by_compact;
 use cloacina_store::log::{LogReader, OpenError};
 
-/// What opens a log for reading.
+/// A function that opens a log for reading.
 pub type Opener<'a> = &'a dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
 
 /// Where to look for executions.
@@ -29,25 +29,25 @@ pub enum ChosenBy {
     Option,
     /// `$CLOACA_LOG`.
     Variable,
-    /// It is in the working directory, or is it.
+    /// It is in the working directory, or is the working directory.
     Directory,
-    /// It was opened lately.
+    /// It was opened recently.
     Recent,
 }
 
-/// It cannot be told which log is meant.
+/// No log could be selected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoLog {
     /// None was named, and none was found.
     #[error(
-        "no log: --log and $CLOACA_LOG are not given, there is none in {directory}, and no runner of this user has opened one yet"
+        "no log found: neither --log nor $CLOACA_LOG is given, {directory} has none, and no runner of this user has opened one yet"
     )]
     None {
-        /// Where one was looked for.
+        /// The searched directory.
         directory: String,
     },
     /// There are several in the working directory.
-    #[error("there are several logs in {directory}: {}", .paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    #[error("several logs found in {directory}: {}", .paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
     Several {
         /// The working directory.
         directory: String,
@@ -56,7 +56,7 @@ pub enum NoLog {
     },
 }
 
-/// Finds out which log is meant.
+/// Selects the logs to search.
 ///
 /// # Errors
 /// [`NoLog`].
@@ -83,7 +83,7 @@ pub fn choose(
     }
 }
 
-/// The path in what a runner takes: `cloaca:///log` is relative, `cloaca:////log` absolute. A plain path is itself.
+/// Returns the path in a runner's URL: `cloaca:///log` is relative, `cloaca:////log` absolute. Keeps a plain path.
 fn from_url(path: &Path) -> PathBuf {
     let inside = path.to_str().and_then(|text| {
         let rest = text.strip_prefix("cloaca:///").or_else(|| text.strip_prefix("sqlite:///"))?;
@@ -92,7 +92,7 @@ fn from_url(path: &Path) -> PathBuf {
     inside.map_or_else(|| path.to_owned(), PathBuf::from)
 }
 
-/// The logs in a directory, in the order of their names, or the directory itself if it is one.
+/// Returns the logs in a directory, sorted by name, or the directory itself if it is a log.
 fn in_directory(directory: &Path) -> Vec<PathBuf> {
     if is_log(directory) {
         return vec![PathBuf::from(".")];
@@ -109,30 +109,29 @@ fn in_directory(directory: &Path) -> Vec<PathBuf> {
 
 /// Whether a directory holds a log: its `format` file says so.
 fn is_log(path: &Path) -> bool {
-    const BEGINS: &[u8] = b"cloacina-log";
-    let mut start = [0; BEGINS.len()];
+    const MAGIC: &[u8] = b"cloacina-log";
+    let mut start = [0; MAGIC.len()];
     let read = File::open(path.join("format")).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == BEGINS
+    read.is_ok() && start == MAGIC
 }
 
 /// How many logs are remembered.
-const REMEMBERED: usize = 20;
+const MAX_RECENT: usize = 20;
 
-/// Remembers that this user opened a log, so that `replay` finds it from any directory. It is a convenience: whatever
-/// goes wrong here goes unsaid.
+/// Remembers that this user opened a log, so that `replay` finds it from any directory. Ignores errors.
 pub fn remember_log(path: &Path) {
-    if let Some(file) = remembered(&|name| std::env::var_os(name)) {
+    if let Some(file) = recent_logs_file(&|name| std::env::var_os(name)) {
         let _ = remember(&file, path);
     }
 }
 
-/// Puts a log at the top of the file of logs that were opened last: one absolute path a line, newest first, each once.
+/// Puts a log at the top of the file with the recently opened logs: one absolute path a line, newest first, each once.
 ///
 /// # Errors
-/// Whatever reading and writing give; and a path that is not one line cannot be remembered.
+/// I/O errors, and `InvalidInput` for a path with a line break.
 pub fn remember(file: &Path, log: &Path) -> io::Result<()> {
     let log = std::path::absolute(log)?;
-    // A path is bytes, which need not be text.
+    // A path is bytes and need not be UTF-8.
     let log = log.as_os_str().as_bytes();
     if log.contains(&b'\n') {
         return Err(ErrorKind::InvalidInput.into());
@@ -143,12 +142,12 @@ pub fn remember(file: &Path, log: &Path) -> io::Result<()> {
     }
     let others = lines(&before).filter(|line| *line != log);
     let lines: Vec<&[u8]> =
-        std::iter::once(log).chain(others).take(REMEMBERED).flat_map(|line| [line, b"\n"]).collect();
+        std::iter::once(log).chain(others).take(MAX_RECENT).flat_map(|line| [line, b"\n"]).collect();
     let lines = lines.concat();
     if let Some(directory) = file.parent() {
         create_private(directory)?;
     }
-    // Whoever reads meanwhile sees the old lines or the new ones; of two that write at once, one is forgotten.
+    // The rename is atomic for readers. Of two concurrent writers, one entry is lost.
     let new = file.with_extension(format!("{}.new", std::process::id()));
     let written = fs::write(&new, lines).and_then(|()| fs::rename(&new, file));
     if written.is_err() {
@@ -157,7 +156,7 @@ pub fn remember(file: &Path, log: &Path) -> io::Result<()> {
     written
 }
 
-/// Creates a directory that nobody else may look into, as the XDG specification has it.
+/// Creates a directory with mode 0700, as the XDG specification demands.
 fn create_private(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
@@ -165,17 +164,17 @@ fn create_private(directory: &Path) -> io::Result<()> {
     builder.recursive(true).create(directory)
 }
 
-/// Where it is remembered which logs were opened: `$XDG_STATE_HOME/cloaca/logs`, by default below `~/.local/state`.
-fn remembered(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+/// Returns the file with the recently opened logs: `$XDG_STATE_HOME/cloaca/logs`, by default below `~/.local/state`.
+fn recent_logs_file(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    // A relative path is to be ignored, says the specification.
+    // The specification says to ignore a relative path.
     let state = set("XDG_STATE_HOME").filter(|path| path.is_absolute());
     Some(state.or_else(|| Some(set("HOME")?.join(".local/state")))?.join("cloaca/logs"))
 }
 
-/// The logs that were opened last and are still there, newest first.
+/// Returns the recently opened logs that still exist, newest first.
 fn recent(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let text = remembered(variable).and_then(|file| fs::read(file).ok()).unwrap_or_default();
+    let text = recent_logs_file(variable).and_then(|file| fs::read(file).ok()).unwrap_or_default();
     lines(&text).map(|line| PathBuf::from(OsStr::from_bytes(line))).filter(|path| is_log(path)).collect()
 }
 

@@ -1,5 +1,5 @@
-//! Proofs that can be checked without the log: that a record is in the tree of a checkpoint, and that one checkpoint goes
-//! on from another.
+//! Proofs that can be checked without the log: an inclusion proof shows that a record is in the Merkle tree of a
+//! checkpoint, a consistency proof that one checkpoint extends another.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::time::{parse_rfc3339, rfc3339};
 /// The name and the version of the format.
 pub const FORMAT: &str = "cloaca.proof/1";
 
-/// A proof, as it is kept in a file.
+/// A proof, as it is stored in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// [`FORMAT`].
@@ -24,14 +24,14 @@ pub struct Proof {
     /// The checkpoint as text.
     checkpoint: String,
     #[serde(flatten)]
-    shows: Shows,
-    /// The hashes of the proof, as RFC 9162 has them, in hex.
+    claim: Claim,
+    /// The hashes of the proof as in RFC 9162, in hex.
     path: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Shows {
+enum Claim {
     Inclusion { record: RecordJson },
     Consistency { since: String },
 }
@@ -46,14 +46,14 @@ struct RecordJson {
     previous: String,
     commitment: String,
     hash: String,
-    /// Salt and body, where they are shown: then the proof shows what was recorded, not only that something was.
+    /// Salt and body, if disclosed: then the proof shows what was recorded, not only that something was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     salt: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body: Option<String>,
 }
 
-/// Why there is no proof.
+/// Why no proof could be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NoProof {
     /// The log cannot be read.
@@ -65,12 +65,10 @@ pub enum NoProof {
         /// The record's position.
         position: u64,
     },
-    /// The record was sealed in another log.
-    #[error(
-        "this execution was imported: its records are in the tree of the log that they were sealed in, not of this one"
-    )]
+    /// The record was first recorded in another log.
+    #[error("this execution was imported: its records are in the Merkle tree of their original log, not of this one")]
     Imported,
-    /// The checkpoint is of another log, or this log is not what was signed.
+    /// The checkpoint belongs to another log, or this log differs from what was signed.
     #[error("{0}")]
     Differs(String),
 }
@@ -84,49 +82,49 @@ impl From<ProofError<ReadError>> for NoProof {
     }
 }
 
-/// What a proof shows.
+/// The content of a valid proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// The checkpoint, whose signature fits its key.
+pub struct VerifiedProof {
+    /// The checkpoint; its signature matches its key.
     pub checkpoint: Checkpoint,
-    /// What is shown by it.
+    /// The fact that is proved.
     pub what: What,
 }
 
-/// What is shown.
+/// The fact that a proof shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// This record was in the log.
     Record {
-        /// Where, and when.
+        /// Its position in the stream and in the log, and its time.
         header: Header,
         /// Its hash.
         hash: Hash,
-        /// What was recorded, if the proof shows that too.
+        /// Its content, if the proof discloses it.
         body: Option<Vec<u8>>,
     },
-    /// The log only grew since an older checkpoint.
+    /// The log has only grown since an older checkpoint.
     Growth {
-        /// That checkpoint.
+        /// The older checkpoint.
         since: Box<Checkpoint>,
     },
 }
 
-/// Why a proof shows nothing.
+/// Why a proof is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadProof {
-    /// It is no proof, or of a newer version.
-    #[error("this is no proof that can be read: {0}")]
+    /// It is not a proof, or has a newer format.
+    #[error("cannot read this as a proof: {0}")]
     Foreign(String),
-    /// Its checkpoint is none.
+    /// Its checkpoint is invalid.
     #[error(transparent)]
     Checkpoint(#[from] NotACheckpoint),
-    /// What it says does not fit together.
-    #[error("the proof does not hold: {0}")]
+    /// Its parts contradict each other.
+    #[error("the proof is invalid: {0}")]
     False(String),
 }
 
-/// Proves that a record is in a log, by a checkpoint or the last one in the log that covers it.
+/// Proves that a record is in a log, by the given checkpoint or else the last one in the log that covers the record.
 ///
 /// # Errors
 /// [`NoProof`].
@@ -150,11 +148,11 @@ pub fn of_record(
     if !includes(&checkpoint.root, checkpoint.size, position, &record.hash, &path) {
         return Err(NoProof::Differs(differs(&checkpoint)));
     }
-    let shows = Shows::Inclusion { record: RecordJson::new(record, with_body) };
-    Ok(Proof::new(&checkpoint, shows, &path))
+    let claim = Claim::Inclusion { record: RecordJson::new(record, with_body) };
+    Ok(Proof::new(&checkpoint, claim, &path))
 }
 
-/// Proves that a log goes on from an older checkpoint, by the last one in the log.
+/// Proves that a log extends an older checkpoint, by the last checkpoint in the log.
 ///
 /// # Errors
 /// [`NoProof`].
@@ -167,17 +165,17 @@ pub fn of_growth(reader: &dyn LogReader, since: &Checkpoint) -> Result<Proof, No
     if !holds {
         return Err(NoProof::Differs(differs(since)));
     }
-    Ok(Proof::new(&last, Shows::Consistency { since: since.to_text() }, &path))
+    Ok(Proof::new(&last, Claim::Consistency { since: since.to_text() }, &path))
 }
 
 fn differs(checkpoint: &Checkpoint) -> String {
     format!(
-        "the first {} records of this log are not those that the checkpoint was signed for (its root is {})",
+        "the first {} records of this log are not the ones that the checkpoint signs (its root is {})",
         checkpoint.size, checkpoint.root
     )
 }
 
-/// Holds a log against a checkpoint: its first records must be those that were signed.
+/// Checks a log against a checkpoint: its first records must be those that were signed.
 ///
 /// # Errors
 /// [`NoProof::Differs`] if they are not.
@@ -185,11 +183,11 @@ pub fn check_log(reader: &dyn LogReader, checkpoint: &Checkpoint) -> Result<(), 
     let end = reader.head()?.position;
     if end < checkpoint.size {
         let size = checkpoint.size;
-        return Err(NoProof::Differs(format!("the checkpoint was signed for {size} records, this log has {end}")));
+        return Err(NoProof::Differs(format!("the checkpoint signs {size} records, this log has {end}")));
     }
     let origin = reader.read(StreamId::LOG, 0, 1)?.first().map(|record| record.hash);
     if origin != Some(checkpoint.origin) {
-        let what = format!("the checkpoint is of another log: that one begins with {}", checkpoint.origin);
+        let what = format!("the checkpoint belongs to another log, whose first record is {}", checkpoint.origin);
         return Err(NoProof::Differs(what));
     }
     let tree = cloacina_store::checkpoint::grow(reader, Default::default(), checkpoint.size)?;
@@ -216,9 +214,9 @@ impl RecordJson {
         }
     }
 
-    /// The header, the hash and the body, each checked against the others.
+    /// Returns the header, the hash and the body, each checked against the others.
     fn check(&self) -> Result<(Header, Hash, Option<Vec<u8>>), BadProof> {
-        let foreign = |what: &str| BadProof::Foreign(format!("its record has no {what}"));
+        let foreign = |what: &str| BadProof::Foreign(format!("its record has no valid {what}"));
         let stream: StreamId = self.stream.parse().map_err(|_| foreign("stream"))?;
         let kind = StreamKind::from_number(self.stream_kind).ok_or_else(|| foreign("kind"))?;
         let time = parse_rfc3339(&self.time).ok_or_else(|| foreign("time"))?;
@@ -229,17 +227,17 @@ impl RecordJson {
                 let salt = unhex(salt).ok_or_else(|| foreign("salt"))?;
                 let body = bytes(body).ok_or_else(|| foreign("body"))?;
                 if seal::commitment(&salt, &body) != commitment {
-                    return Err(BadProof::False("the body is not the one that was committed to".to_owned()));
+                    return Err(BadProof::False("the body does not match the record's commitment".to_owned()));
                 }
                 Some(body)
             }
             (None, None) => None,
-            _ => return Err(foreign("salt and body, but one of them")),
+            _ => return Err(BadProof::Foreign("its record has only one of salt and body".to_owned())),
         };
         let computed = seal::record_hash(&header, &previous, &commitment);
         if computed != hash(&self.hash)? {
             return Err(BadProof::False(format!(
-                "the record's content gives the hash {computed}, it says {}",
+                "the record's content has the hash {computed}, the record says {}",
                 self.hash
             )));
         }
@@ -248,7 +246,7 @@ impl RecordJson {
 }
 
 fn hash(text: &str) -> Result<Hash, BadProof> {
-    unhex(text).map(Hash).ok_or_else(|| BadProof::Foreign(format!("'{text}' is no hash")))
+    unhex(text).map(Hash).ok_or_else(|| BadProof::Foreign(format!("'{text}' is not a hash")))
 }
 
 fn bytes(text: &str) -> Option<Vec<u8>> {
@@ -257,22 +255,22 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 impl Proof {
-    fn new(checkpoint: &Checkpoint, shows: Shows, path: &[Hash]) -> Self {
+    fn new(checkpoint: &Checkpoint, claim: Claim, path: &[Hash]) -> Self {
         let path = path.iter().map(ToString::to_string).collect();
-        Self { format: FORMAT.to_owned(), checkpoint: checkpoint.to_text(), shows, path }
+        Self { format: FORMAT.to_owned(), checkpoint: checkpoint.to_text(), claim, path }
     }
 
-    /// The proof as JSON, a line for each hash of its path.
+    /// Returns the proof as JSON, with one line for each hash of its path.
     ///
     /// # Errors
-    /// Never, for a proof of ours.
+    /// Never for a proof made by this library.
     pub fn to_json(&self) -> serde_json::Result<String> {
         let mut text = serde_json::to_string_pretty(self)?;
         let _ = writeln!(text);
         Ok(text)
     }
 
-    /// Reads a proof, also out of what `--json` wrote. Nothing of it is checked yet.
+    /// Parses a proof, also from the output of `--json`. Does not check it.
     ///
     /// # Errors
     /// [`BadProof::Foreign`].
@@ -295,31 +293,30 @@ impl Proof {
         Err(BadProof::Foreign(format!("it has the format '{}', this version reads '{FORMAT}'", proof.format)))
     }
 
-    /// What it shows, if it holds: by itself, without any log. Whether the checkpoint's key is the right one is for whoever
-    /// asks to say.
+    /// Checks the proof by itself, without a log. The caller must check that the checkpoint's key is the expected one.
     ///
     /// # Errors
     /// [`BadProof`].
-    pub fn check(&self) -> Result<Shown, BadProof> {
+    pub fn check(&self) -> Result<VerifiedProof, BadProof> {
         let checkpoint = Checkpoint::from_text(&self.checkpoint)?;
         let path = self.path.iter().map(|text| hash(text)).collect::<Result<Vec<_>, _>>()?;
-        let what = match &self.shows {
-            Shows::Inclusion { record } => {
+        let what = match &self.claim {
+            Claim::Inclusion { record } => {
                 let (header, hash, body) = record.check()?;
                 if !includes(&checkpoint.root, checkpoint.size, header.position, &hash, &path) {
                     return Err(BadProof::False("its path does not lead to the root of the checkpoint".to_owned()));
                 }
                 What::Record { header, hash, body }
             }
-            Shows::Consistency { since } => {
+            Claim::Consistency { since } => {
                 let since = Checkpoint::from_text(since)?;
                 let (old, new) = ((since.size, &since.root), (checkpoint.size, &checkpoint.root));
                 if since.origin != checkpoint.origin || !is_consistent(old, new, &path) {
-                    return Err(BadProof::False("the newer checkpoint does not go on from the older one".to_owned()));
+                    return Err(BadProof::False("the newer checkpoint does not extend the older one".to_owned()));
                 }
                 What::Growth { since: Box::new(since) }
             }
         };
-        Ok(Shown { checkpoint, what })
+        Ok(VerifiedProof { checkpoint, what })
     }
 }

@@ -1,4 +1,4 @@
-//! Reading an execution's stream: records in pages, decoded one by one.
+//! Reads an execution's stream: records in pages, decoded one by one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use cloacina_store::log::{Erasure, LogReader, ReadError, StreamEntry};
 use cloacina_store::paging::Records;
 use cloacina_store::record::{Hash, Record, StreamId};
 
-/// Why the past of an execution cannot be told, or not further than to some event.
+/// Why an execution's history cannot be read or folded, at all or beyond some event.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Trouble {
-    /// The log cannot be read, or is not what was written.
+    /// The log cannot be read, or is damaged.
     #[error(transparent)]
     Log(#[from] ReadError),
     /// An event was written by a newer version.
@@ -28,7 +28,7 @@ pub enum Trouble {
         id: ExecutionId,
         /// The event.
         seq: Seq,
-        /// What is newer than what.
+        /// The format found, and the newest format that this version knows.
         why: DecodeError,
     },
     /// A record holds no event.
@@ -38,30 +38,30 @@ pub enum Trouble {
         id: ExecutionId,
         /// The record.
         seq: Seq,
-        /// What it is instead.
+        /// Why its body is no event.
         why: DecodeError,
     },
-    /// The definition that the execution names cannot be had.
-    #[error("the definition {fingerprint}: {why}")]
+    /// The definition that the execution names is missing or invalid.
+    #[error("workflow definition {fingerprint}: {why}")]
     Definition {
         /// Its fingerprint.
         fingerprint: Fingerprint,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// An event that the state before it cannot take.
+    /// An event is illegal in the state before it.
     #[error("execution {id}: {illegal}")]
     Impossible {
         /// The execution.
         id: ExecutionId,
-        /// The event, and why.
+        /// The event, and why it is illegal.
         illegal: IllegalEvent,
     },
-    /// A history that was written elsewhere says that it is not whole.
+    /// An imported history (JSON) reports that it is incomplete.
     #[error("{0}")]
     Told(String),
-    /// The body of an event was erased: what follows from it is not known any more.
-    #[error("execution {id}, seq {seq}: the body of this event was erased; what follows from it cannot be told")]
+    /// The body of an event was erased, so the state after it is unknown.
+    #[error("execution {id}, seq {seq}: the body of this event was erased; the state after it is unknown")]
     Erased {
         /// The execution.
         id: ExecutionId,
@@ -71,7 +71,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Whether it is why there are no events after the last one that was read.
+    /// Whether it prevents reading any later events.
     pub(crate) fn ends_reading(&self) -> bool {
         match self {
             Self::Log(_) | Self::Newer { .. } | Self::Undecodable { .. } | Self::Told(_) => true,
@@ -83,9 +83,9 @@ impl Trouble {
 /// One event with its envelope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Its place in the stream.
+    /// Its position in the stream.
     pub seq: Seq,
-    /// Its place in the log.
+    /// Its position in the log.
     pub position: u64,
     /// When it was appended.
     pub time: Timestamp,
@@ -93,27 +93,27 @@ pub struct Entry {
     pub previous: Hash,
     /// The hash of its own record.
     pub hash: Hash,
-    /// What happened. Of an event whose body was erased: the same without what it said, `None` if not even that is known.
+    /// The event. If its body was erased: without the erased content, or `None` if the log does not say what it was.
     pub event: Option<Event>,
-    /// Who erased its body, when and why; `None` if it is there.
+    /// Who erased its body, when and why; `None` if it was not erased.
     pub erased: Option<Erased>,
 }
 
 impl Entry {
-    /// The definition that the execution goes by from this event on.
+    /// Returns the definition that the execution uses from this event on, if the event names one.
     #[must_use]
     pub fn definition(&self) -> Option<Fingerprint> {
         self.event.as_ref()?.definition()
     }
 
-    /// Whether its body was erased, also where nothing says by whom.
+    /// Whether its body is missing, with or without a record of who erased it.
     #[must_use]
     pub fn is_erased(&self) -> bool {
         self.erased.is_some() || self.event.is_none()
     }
 }
 
-/// That a body was erased.
+/// The erasure of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erased {
     /// When.
@@ -124,7 +124,7 @@ pub struct Erased {
     pub reason: String,
 }
 
-/// Decodes the records of one execution, and looks up what was erased from it where it meets that.
+/// Decodes the records of one execution. Looks up the erasure of a body that is missing.
 pub struct Decoder<'a> {
     reader: &'a dyn LogReader,
     erasures: Erasures,
@@ -132,13 +132,13 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder that asks a log.
+    /// Creates a decoder that looks erasures up in a log.
     #[must_use]
     pub fn new(reader: &'a dyn LogReader) -> Self {
         Self { reader, erasures: Erasures::default(), names: Names::default() }
     }
 
-    /// Decodes a record; one whose body was erased, and the log does not say what it was, has no event.
+    /// Decodes a record. The entry has no event if the body is missing and the log does not say what it was.
     ///
     /// # Errors
     /// [`Trouble::Newer`], [`Trouble::Undecodable`] or [`Trouble::Log`].
@@ -176,16 +176,16 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// What is known to be erased of a stream.
+/// Cache of the erasures of a stream.
 #[derive(Default)]
 struct Erasures {
     by_seq: BTreeMap<Seq, Erasure>,
-    /// How many records the log's own stream had, which says what was erased, when it was read last.
+    /// The length of the log's own stream, which records erasures, at the last read.
     read_up_to: u64,
 }
 
 impl Erasures {
-    /// What the log says of a record whose body is not there. It may have been erased since the log was asked last.
+    /// Returns the erasure of a record whose body is missing. Reads the log again if it has recorded more since.
     fn of(&mut self, reader: &dyn LogReader, record: &Record) -> Result<Option<&Erasure>, ReadError> {
         if !self.by_seq.contains_key(&record.seq) {
             let end = reader.stream(StreamId::LOG).map_or(u64::MAX, |entry| entry.records);
@@ -199,26 +199,26 @@ impl Erasures {
     }
 }
 
-/// The stream of an execution.
+/// Returns the stream of an execution.
 #[must_use]
 pub fn stream_of(id: ExecutionId) -> StreamId {
     StreamId::from_bytes(id.0)
 }
 
-/// When the first event of an execution happened.
+/// Returns the time of the first event of an execution.
 #[must_use]
 pub fn started(entry: &StreamEntry) -> Timestamp {
     Timestamp(entry.started.0)
 }
 
-/// The events of an execution, in order, read page by page. It ends after the first [`Trouble`].
+/// Iterates over the events of an execution, in order, reading page by page. Ends after the first [`Trouble`].
 pub fn entries(reader: &dyn LogReader, id: ExecutionId) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
     let mut decoder = Decoder::new(reader);
     let records = Records::new(reader, stream_of(id), 0);
     up_to_trouble(records.map(move |record| decoder.decode(&record?)))
 }
 
-/// Events up to the first [`Trouble`], and that.
+/// Ends an iterator after its first [`Trouble`].
 pub(crate) fn up_to_trouble(
     entries: impl Iterator<Item = Result<Entry, Trouble>>,
 ) -> impl Iterator<Item = Result<Entry, Trouble>> {
@@ -232,12 +232,12 @@ pub(crate) fn up_to_trouble(
     })
 }
 
-/// Where definitions come from.
+/// A source of workflow definitions.
 pub trait Definitions {
-    /// The graph of the definition with this fingerprint.
+    /// Loads the definition with this fingerprint, as a graph.
     ///
     /// # Errors
-    /// [`Trouble::Definition`] if there is none, or [`Trouble::Log`].
+    /// [`Trouble::Definition`] if it is missing or invalid, or [`Trouble::Log`].
     fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble>;
 }
 
@@ -245,7 +245,7 @@ impl Definitions for &dyn LogReader {
     fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble> {
         let bytes = self.definition(Hash(fingerprint.0))?;
         let wrong = |why: String| Trouble::Definition { fingerprint, why };
-        let bytes = bytes.ok_or_else(|| wrong("the log does not have it".to_owned()))?;
+        let bytes = bytes.ok_or_else(|| wrong("not found in the log".to_owned()))?;
         let definition = codec::decode_definition(&bytes).map_err(|why| wrong(why.to_string()))?;
         Graph::new(Arc::new(definition)).map(Arc::new).map_err(|why| wrong(why.to_string()))
     }
@@ -253,7 +253,7 @@ impl Definitions for &dyn LogReader {
 
 impl Definitions for BTreeMap<Fingerprint, Arc<Graph>> {
     fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble> {
-        let wrong = || Trouble::Definition { fingerprint, why: "the history does not have it".to_owned() };
+        let wrong = || Trouble::Definition { fingerprint, why: "not found in the history".to_owned() };
         self.get(&fingerprint).cloned().ok_or_else(wrong)
     }
 }

@@ -1,4 +1,4 @@
-//! What happened to a schedule: when it fired, and which times went by without a fire.
+//! The history of a schedule: when it fired, and which times it skipped.
 
 use cloacina_engine::core::codec;
 use cloacina_engine::core::event::{ExecutionId, Request, Seq};
@@ -10,18 +10,18 @@ use cloacina_store::record::StreamKind;
 
 use crate::ids::{digits, hex, short};
 
-/// One event of a schedule with its place and its time.
+/// One event of a schedule with its envelope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Happened {
-    /// Its place in the stream.
+    /// Its position in the stream.
     pub seq: Seq,
     /// When it was appended.
     pub time: Timestamp,
-    /// What happened; why that cannot be told, if it cannot.
+    /// The event, or why it cannot be read.
     pub event: Result<ScheduleEvent, String>,
 }
 
-/// The schedules whose id ends or begins as was typed, newest first.
+/// Returns the schedules whose id ends or begins with `text`, newest first.
 ///
 /// # Errors
 /// [`ReadError`].
@@ -35,10 +35,10 @@ pub fn matching(reader: &dyn LogReader, text: &str) -> Result<Vec<StreamEntry>, 
     Ok(reader.streams(&all)?.into_iter().filter(is_meant).collect())
 }
 
-/// All that happened to a schedule, in order.
+/// Iterates over the events of a schedule, in order.
 ///
 /// # Errors
-/// [`ReadError`], after what stands before it.
+/// [`ReadError`], after the events that could be read.
 pub fn events<'a>(
     reader: &'a dyn LogReader,
     entry: &StreamEntry,
@@ -53,7 +53,7 @@ pub fn events<'a>(
     })
 }
 
-/// What happened, in a word.
+/// Returns the word for the kind of event.
 #[must_use]
 pub fn word(event: &ScheduleEvent) -> &'static str {
     match event {
@@ -67,12 +67,12 @@ pub fn word(event: &ScheduleEvent) -> &'static str {
     }
 }
 
-/// What an event says beside that word. Moments are written by `date`.
+/// Describes an event, as shown after its [`word`]. `date` formats times.
 #[must_use]
 pub fn says(event: &ScheduleEvent, date: impl Fn(Timestamp) -> String) -> String {
     let next = |next: &Option<Timestamp>| match next {
         Some(next) => format!("next at {}", date(*next)),
-        None => "it does not fire any more".to_owned(),
+        None => "it does not fire again".to_owned(),
     };
     let asked = |request: &Request| {
         let why = request.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -99,9 +99,9 @@ pub fn says(event: &ScheduleEvent, date: impl Fn(Timestamp) -> String) -> String
         ScheduleEvent::Fired(fired) => format!("for {}: …{}", date(fired.scheduled), short(fired.execution)),
         ScheduleEvent::Skipped(skipped) => {
             let why = match skipped.why {
-                SkipCause::Missed => "no runner was there in time, and it is not to catch up".to_owned(),
+                SkipCause::Missed => "no runner was running then, and catch-up is set to skip".to_owned(),
                 SkipCause::LimitReached { limit } => {
-                    format!("more were due than the {limit} that may be caught up with")
+                    format!("more times were due than the catch-up limit of {limit}")
                 }
                 SkipCause::CouldNotFire => {
                     "the schedule was changed while it could not fire: its workflow was not registered, or the runner \
@@ -110,7 +110,7 @@ pub fn says(event: &ScheduleEvent, date: impl Fn(Timestamp) -> String) -> String
                 }
             };
             let (first, until) = (date(skipped.first), date(skipped.until));
-            format!("what was due from {first} to {until}: {why}; {}", next(&skipped.next))
+            format!("times due from {first} to {until}: {why}; {}", next(&skipped.next))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the index of a log says: which executions there are, and how each one stands. Of events, only those are read whose
-//! damage would not be known otherwise.
+//! The listing of a log: its executions and the standing of each, from the index. Events are read only to find damage
+//! of executions that nothing runs.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,27 @@ use cloacina_store::log::{Durability, ListingKey, LogReader, ReadError, StreamEn
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
-use crate::damage::DamageFinder;
+use crate::damage_finder::DamageFinder;
 use crate::reading::{Trouble, stream_of};
 use crate::standing::{Runner, is_damage};
 
-/// How many entries of the index are asked for at once.
+/// How many index entries are read at once.
 const PAGE: usize = 512;
 
-/// An execution, as the index of its log has it.
+/// An execution as listed in the index of its log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
     /// Its id.
     pub id: ExecutionId,
-    /// Where its log is.
+    /// The location of its log.
     pub location: String,
-    /// How its first events were acknowledged; `None` if that was not asked for, or is not known.
+    /// The durability mode of its first events; `None` if unknown or not looked up.
     pub durability: Option<Durability>,
     /// Its entry in the index.
     pub entry: StreamEntry,
-    /// What its engine wanted to be shown.
+    /// The label that its engine wrote for listings.
     pub label: Result<Label, DecodeError>,
-    /// How it stands, why, and what to do.
+    /// Its status, the reason, and what to do next.
     pub standing: Standing,
 }
 
@@ -43,48 +43,48 @@ impl Head {
         Self { id, location: reader.location(), durability, entry, label, standing }
     }
 
-    /// Takes in what was found when its events were read: an unfinished execution whose history is damaged stands so.
+    /// Updates the standing after its events were read: an unfinished execution with a damaged history becomes damaged.
     pub fn note(&mut self, trouble: Option<&Trouble>) {
         if trouble.is_some_and(is_damage) {
             self.note_damage(&trouble.map(ToString::to_string).unwrap_or_default());
         }
     }
 
-    /// Takes in what is damaged of it. One that is over stands as it ended.
+    /// Marks it as damaged, with a description. A finished execution keeps its status.
     pub fn note_damage(&mut self, what: &str) {
         if !self.standing.status.is_final() {
             self.standing = Standing::damaged(self.id, what);
         }
     }
 
-    /// When it ended: its last event ends it.
+    /// Returns when it ended: the time of its last event, if it has ended.
     #[must_use]
     pub fn ended(&self) -> Option<Timestamp> {
         let is_over = self.label.as_ref().is_ok_and(|label| label.ended.is_some());
         is_over.then_some(Timestamp(self.entry.last.0))
     }
 
-    /// What is wrong if only so many of its events can be read without an error.
+    /// Returns the error if only the first `read` of its events exist: the tail is cut.
     #[must_use]
     pub fn cut(&self, read: u64) -> Option<Trouble> {
         let (stream, head) = (self.entry.stream, self.entry.records);
         (read < head).then(|| ReadError::TailCut { stream, head, found: read }.into())
     }
 
-    /// How it stands, in a word; `unknown` where its label cannot be read.
+    /// Returns the name of its status; `unknown` if its label cannot be read.
     #[must_use]
     pub fn status(&self) -> &'static str {
         if self.label.is_ok() { self.standing.status.name() } else { "unknown" }
     }
 
-    /// The workflow's name.
+    /// Returns the workflow's name; `unknown` if its label cannot be read.
     #[must_use]
     pub fn workflow(&self) -> &str {
         self.label.as_ref().map_or("unknown", |label| &label.workflow)
     }
 }
 
-/// An execution, as the index has it.
+/// Looks an execution up in the index.
 ///
 /// # Errors
 /// [`ReadError::NoStream`] if there is no such execution.
@@ -97,7 +97,7 @@ pub fn head(reader: &dyn LogReader, id: ExecutionId) -> Result<Head, ReadError> 
     Ok(Head::new(reader, &Runner::of(reader), entry, durability))
 }
 
-/// How an execution stands now.
+/// Returns the present standing of an execution.
 ///
 /// # Errors
 /// [`ReadError::NoStream`] if there is no such execution.
@@ -106,7 +106,7 @@ pub fn standing(reader: &dyn LogReader, id: ExecutionId) -> Result<Standing, Rea
     Ok(Runner::of(reader).standing(id, &codec::decode_label(&entry.label)))
 }
 
-/// How the log acknowledged the first events of an execution: what the process said that had opened it for them.
+/// Returns the durability mode of the process that wrote the first event of an execution.
 fn written_with(reader: &dyn LogReader, entry: &StreamEntry) -> Option<Durability> {
     let first = reader.read(entry.stream, 0, 1).ok()?.first()?.position;
     let mut durability = None;
@@ -128,16 +128,16 @@ fn written_with(reader: &dyn LogReader, entry: &StreamEntry) -> Option<Durabilit
     }
 }
 
-/// Which executions are wanted.
+/// A filter for executions.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Only those with this status (in any case).
+    /// Only this status, compared without regard to case.
     pub status: Option<String>,
-    /// Only those of this workflow.
+    /// Only this workflow.
     pub workflow: Option<String>,
-    /// Only those that started then or later.
+    /// Only executions that started at this time or later.
     pub since: Option<Timestamp>,
-    /// At most so many.
+    /// The maximum number of executions.
     pub limit: Option<usize>,
 }
 
@@ -149,17 +149,17 @@ impl Wanted {
     }
 }
 
-/// The executions of a log, newest first, and whether there are more. Of those that nothing runs, it says which are damaged.
+/// Lists executions, newest first, and whether there are more. Finds damage of those that nothing runs.
 ///
 /// # Errors
-/// [`ReadError`] where the log is not what was written.
+/// [`ReadError`] if the log is damaged.
 pub fn list(reader: &dyn LogReader, wanted: &Wanted) -> Result<(Vec<Head>, bool), ReadError> {
     let limit = wanted.limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
     let mut finder = DamageFinder::new(reader);
     for head in heads(reader) {
         let mut head = head?;
-        finder.look(&mut head);
+        finder.check(&mut head);
         if !wanted.takes(&head) {
             continue;
         }
@@ -171,11 +171,11 @@ pub fn list(reader: &dyn LogReader, wanted: &Wanted) -> Result<(Vec<Head>, bool)
     Ok((found, false))
 }
 
-/// The executions that have events from a position on, each as it is now, without how they were acknowledged; and the position to ask
-/// from the next time.
+/// Lists the executions with events from a position on, in their present state and without durability. Also returns the
+/// position for the next call.
 ///
 /// # Errors
-/// [`ReadError`] where the log cannot be read now.
+/// [`ReadError`] if the log cannot be read at the moment.
 pub fn heads_since(reader: &dyn LogReader, from: u64) -> Result<(Vec<Head>, u64), ReadError> {
     let (mut next, mut changed) = (from, BTreeMap::new());
     loop {
@@ -191,23 +191,23 @@ pub fn heads_since(reader: &dyn LogReader, from: u64) -> Result<(Vec<Head>, u64)
     Ok((changed.into_values().map(|entry| Head::new(reader, &runner, entry, None)).collect(), next))
 }
 
-/// The unfinished executions of a log, newest first; without how they were acknowledged.
+/// Lists the unfinished executions of a log, newest first, without durability.
 ///
 /// # Errors
-/// [`ReadError`] where the index is not what was written.
+/// [`ReadError`] if the index is damaged.
 pub fn open_heads(reader: &dyn LogReader) -> Result<Vec<Head>, ReadError> {
     let open = StreamFilter { kind: Some(StreamKind::Execution), open_only: true, before: None, limit: usize::MAX };
     let runner = Runner::of(reader);
     Ok(reader.streams(&open)?.into_iter().map(|entry| Head::new(reader, &runner, entry, None)).collect())
 }
 
-/// All executions of a log, newest first, read page by page; without how they were acknowledged.
+/// Iterates over all executions of a log, newest first, page by page, without durability.
 pub fn heads(reader: &dyn LogReader) -> impl Iterator<Item = Result<Head, ReadError>> + '_ {
     let runner = Runner::of(reader);
     executions(reader).map(move |entry| entry.map(|entry| Head::new(reader, &runner, entry, None)))
 }
 
-/// The executions of a log, newest first, read page by page: the one that started last comes first.
+/// Iterates over the index entries of all executions, newest first by start time, page by page.
 pub fn executions(reader: &dyn LogReader) -> impl Iterator<Item = Result<StreamEntry, ReadError>> + '_ {
     Executions { reader, before: None, page: Vec::new().into_iter(), over: false }
 }

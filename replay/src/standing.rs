@@ -1,4 +1,5 @@
-//! How executions stand: what the log says of them, what the process that has the log says, and whether there is one.
+//! The status of executions, from three sources: their labels in the log, the notices of the process that has the log,
+//! and whether there is such a process.
 
 use std::path::Path;
 
@@ -10,22 +11,22 @@ use cloacina_store::log::{LogReader, Notices};
 
 use crate::reading::{Trouble, stream_of};
 
-/// Who runs the executions of a log.
+/// The process that runs the executions of a log, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runner {
-    /// The process that has the log, which says this of its executions.
+    /// A process has the log. These are its notices about its executions.
     Process(Notices),
     /// No process has the log.
     Nobody,
-    /// Nobody ever will: it is a copy.
+    /// No process ever runs them: the log is an archive.
     Copy,
 }
 
 impl Runner {
-    /// Asks who runs the executions of a log.
+    /// Finds out who runs the executions of a log.
     #[must_use]
     pub fn of(reader: &dyn LogReader) -> Self {
-        // A process that does not answer now has the log all the same.
+        // A process that does not answer at the moment still has the log.
         let is_live = reader.head().map_or(true, |head| head.durability.is_some());
         match is_live {
             true => Self::Process(reader.notices().unwrap_or_default()),
@@ -34,7 +35,7 @@ impl Runner {
         }
     }
 
-    /// How an execution stands whose label is this.
+    /// Returns the standing of an execution with this label.
     #[must_use]
     pub fn standing(&self, id: ExecutionId, label: &Result<Label, DecodeError>) -> Standing {
         let label = match label {
@@ -63,7 +64,7 @@ impl Runner {
     }
 }
 
-/// Whether an execution of which this was found when it was read is not what was written.
+/// Whether this error of reading an execution means that it is damaged.
 #[must_use]
 pub fn is_damage(trouble: &Trouble) -> bool {
     match trouble {

@@ -1,10 +1,10 @@
-//! Times as text.
+//! Conversion of times to text and back.
 
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use cloacina_engine::core::time::Timestamp;
 
-/// A time as RFC 3339 in UTC, to the microsecond. A time that no calendar has, or that RFC 3339 cannot write (its years have
-/// four digits), is written as its microseconds.
+/// Formats a time as RFC 3339 in UTC, to the microsecond. A time outside the years 0 to 9999, which RFC 3339 cannot
+/// express, is written as its microseconds: `253402300800000000 us`.
 #[must_use]
 pub fn rfc3339(time: Timestamp) -> String {
     match utc(time).filter(|time| (0..=9999).contains(&time.year())) {
@@ -13,7 +13,7 @@ pub fn rfc3339(time: Timestamp) -> String {
     }
 }
 
-/// The time that [`rfc3339`] wrote.
+/// Parses the output of [`rfc3339`].
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     if let Some(micros) = text.strip_suffix(" us") {
@@ -22,7 +22,7 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| Timestamp(time.timestamp_micros()))
 }
 
-/// A time in the calendar.
+/// Returns a time as a calendar date; `None` if it is outside the calendar's range.
 #[must_use]
 pub fn utc(time: Timestamp) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(time.0)
@@ -32,8 +32,7 @@ pub fn utc(time: Timestamp) -> Option<DateTime<Utc>> {
 mod tests {
     use super::*;
 
-    /// A time before the year 0 or after 9999 was written as a date that could not be read again. Found by altering the
-    /// corpus.
+    /// Regression test: a time before the year 0 or after 9999 was written as a date that could not be parsed again.
     #[test]
     fn every_time_reads_again_as_it_was_written() {
         for micros in

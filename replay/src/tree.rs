@@ -1,5 +1,5 @@
-//! Executions as a tree: what was forked from or started by another one stands below it, and the runs of a schedule
-//! below its newest one.
+//! Executions as a tree: an execution that was forked from or started by another one is its child, and the runs of a
+//! schedule are children of its newest run.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,14 +10,14 @@ use crate::source::Head;
 /// An execution in a tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Branch {
-    /// It.
+    /// The execution.
     pub head: Head,
-    /// For each tree that it stands in, from the outermost: whether more follows there below it.
+    /// For each level of its ancestry, from the outermost: whether another sibling follows at that level.
     pub follows: Vec<bool>,
 }
 
-/// Puts executions that belong together below each other, without changing the order of those that stand at the same
-/// height. One whose parent is not among them stands on its own.
+/// Arranges executions as a tree, in depth-first order. Siblings keep their order. An execution whose parent is not in
+/// `heads` is a root.
 #[must_use]
 pub fn tree(heads: Vec<Head>) -> Vec<Branch> {
     let known: HashSet<ExecutionId> = heads.iter().map(|head| head.id).collect();
@@ -52,13 +52,13 @@ pub fn tree(heads: Vec<Head>) -> Vec<Branch> {
         }
         branches.push(Branch { head, follows });
     }
-    // Two that name each other as parents are the work of a forger; they are shown all the same.
+    // Two executions that name each other as parents can only be forged. They are listed nevertheless.
     branches.extend(heads.into_iter().flatten().map(|head| Branch { head, follows: Vec::new() }));
     branches
 }
 
 impl Branch {
-    /// What stands before it to show where it belongs: `│ └ `.
+    /// Returns the lines of the tree in front of it: `│ └ `.
     #[must_use]
     pub fn prefix(&self) -> String {
         let Some((last, above)) = self.follows.split_last() else { return String::new() };
@@ -67,7 +67,7 @@ impl Branch {
     }
 }
 
-/// How many digits of the end of each id tell it from all others, at least `least`.
+/// Returns for each id how many digits of its end identify it among all others, at least `least`.
 #[must_use]
 pub fn unique_ends(ids: &[ExecutionId], least: usize) -> Vec<usize> {
     let mut reversed: Vec<(String, usize)> = ids

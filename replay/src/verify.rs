@@ -1,28 +1,28 @@
-//! Verifying an execution: the chain of its records computed again, its events folded again.
+//! Verification of an execution: recomputes the hash chain of its records and folds its events again.
 
 use cloacina_engine::core::context::digest;
 use cloacina_engine::core::event::{Event, ExecutionId, Seq};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::record::{Hash, Record};
 
-use crate::ahead::Ahead;
-use crate::folding::{Folder, let_go};
+use crate::fold::{Folder, let_go};
+use crate::prefetch::Ahead;
 use crate::reading::{Entry, Erased, Trouble, stream_of};
 
-/// What verifying found.
+/// The result of verifying an execution.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verification {
     /// How many records the head of the stream says there are.
     pub records: u64,
-    /// How many of them have the hash that their content gives, and name the one before them.
+    /// How many records have the hash of their content and name the record before them.
     pub chained: u64,
     /// How many events were folded again.
     pub folded: u64,
-    /// What is wrong, or at least not as it was written; nothing, in a sound stream.
+    /// Whatever differs from what was written; empty if the stream is intact.
     pub verdicts: Vec<Verdict>,
 }
 
-/// One thing that verifying found.
+/// A finding of the verification.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Verdict {
     /// A record is not what was written.
@@ -30,10 +30,10 @@ pub enum Verdict {
     RecordDiffers {
         /// The record.
         seq: Seq,
-        /// What differs: what is stored and what was computed.
+        /// The difference: stored and computed values.
         what: String,
     },
-    /// Records are missing at the end.
+    /// Records at the end are missing.
     #[error("tail cut: the head says {head} records, the stream ends after {found}")]
     TailCut {
         /// How many there should be.
@@ -41,7 +41,7 @@ pub enum Verdict {
         /// How many there are.
         found: u64,
     },
-    /// There are records behind the end that the head knows.
+    /// The stream has records after the end that its head names.
     #[error("unfinished tail: the head says {head} records, the stream goes on to {found}")]
     UnfinishedTail {
         /// How many there should be.
@@ -49,20 +49,20 @@ pub enum Verdict {
         /// How many there are.
         found: u64,
     },
-    /// An event is of a format that this version does not know.
+    /// An event has a format that this version does not know.
     #[error("newer format at seq {seq}: {what}")]
     NewerFormat {
         /// The event.
         seq: Seq,
-        /// What is newer than what.
+        /// The format found, and the newest format that this version knows.
         what: String,
     },
-    /// An event that the state before it cannot take.
+    /// An event is illegal in the state before it.
     #[error("impossible event at seq {seq}: {what}")]
     ImpossibleEvent {
         /// The event.
         seq: Seq,
-        /// Why it is impossible.
+        /// The reason.
         what: String,
     },
     /// The body of an event was erased. The chain still holds.
@@ -81,14 +81,14 @@ pub enum Verdict {
         /// The event.
         seq: Seq,
     },
-    /// The final context is not the one that was recorded.
+    /// The folded final context has another digest than the recorded one.
     #[error("final context differs at seq {seq}: recorded {recorded}, folded {folded}")]
     ContextDiffers {
         /// The event that ends the execution.
         seq: Seq,
-        /// Its digest of the context.
+        /// The digest recorded in that event.
         recorded: Hash,
-        /// The digest of the context that the events give.
+        /// The digest of the folded context.
         folded: Hash,
     },
     /// The execution was pruned while it was verified.
@@ -103,7 +103,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Its name, the same in every place that shows it.
+    /// Returns its name, the same in every view and in JSON.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -120,7 +120,7 @@ impl Verdict {
         }
     }
 
-    /// Where.
+    /// Returns the record that it is about, if it is about a single one.
     #[must_use]
     pub fn seq(&self) -> Option<Seq> {
         match self {
@@ -136,13 +136,13 @@ impl Verdict {
         }
     }
 
-    /// Whether it says that the log is not what was written. What was erased or pruned is meant to be gone.
+    /// Whether the log differs from what was written. Erased and pruned data is meant to be gone.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         !matches!(self, Self::BodyErased { .. } | Self::PrunedMeanwhile { .. })
     }
 
-    /// Whether it says that the chain does not hold.
+    /// Whether the hash chain is broken.
     #[must_use]
     pub fn breaks_chain(&self) -> bool {
         matches!(
@@ -175,22 +175,21 @@ impl Verdict {
 }
 
 impl Verification {
-    /// Whether nothing says that the log is not what was written.
+    /// Whether no verdict is a failure.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         !self.verdicts.iter().any(Verdict::is_failure)
     }
 
-    /// Whether every record has the hash that its content gives, and names the one before it.
+    /// Whether every record has the hash of its content and names the record before it.
     #[must_use]
     pub fn chain_holds(&self) -> bool {
         !self.verdicts.iter().any(Verdict::breaks_chain)
     }
 }
 
-/// That records follow each other without a gap, from one read of the log to the next. That each has the hash that its
-/// content gives is what [`LogReader::read`] computes before it gives a record away, in this process, also where the log
-/// is read through a socket or from an archive: to compute it again would find nothing more.
+/// Checks that records follow each other without a gap, across the pages of a read. It does not compute the hash of a
+/// record's content: [`LogReader::read`] has checked that in this process, for sockets and archives too.
 struct Chain {
     next: Seq,
     head: Hash,
@@ -199,15 +198,15 @@ struct Chain {
 impl Chain {
     const START: Self = Self { next: 0, head: Hash::ZERO };
 
-    /// Takes the next record.
+    /// Checks the next record.
     fn check(&mut self, record: &Record) -> Result<(), Verdict> {
         let differs = |what: String| Err(Verdict::RecordDiffers { seq: self.next, what });
         if record.seq != self.next {
-            return differs(format!("the record says that it is seq {}", record.seq));
+            return differs(format!("the record says it is seq {}", record.seq));
         }
         if record.previous != self.head {
             return differs(format!(
-                "it names {} as the hash before it, the record before it has {}",
+                "its previous hash is {}, but the record before it has the hash {}",
                 record.previous, self.head
             ));
         }
@@ -217,20 +216,19 @@ impl Chain {
     }
 }
 
-/// Verifies an execution. Reads all of it, page by page.
+/// Verifies an execution. Reads all of its records, page by page.
 ///
 /// # Errors
-/// [`ReadError`] if there is no such execution or its head cannot be read; everything else is a verdict.
+/// [`ReadError`] if the execution does not exist or its head cannot be read; everything else is a verdict.
 pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, ReadError> {
     verify_ahead(&Ahead::new(reader, id))
 }
 
-/// How often an execution is verified again that changes meanwhile.
+/// How often an execution that changes meanwhile is verified.
 const TRIES: usize = 10;
 
-/// Verifies an execution whose records are read ahead: the thread that reads them has the chain computed again, this one
-/// folds the events again. What looks wrong is verified again, until the same is found twice: values may have been erased
-/// meanwhile, or the execution pruned.
+/// Verifies an execution whose records are prefetched: the reading thread checks the chain, this one folds the events.
+/// After a failure, verifies again until two runs agree: values may have been erased or the execution pruned meanwhile.
 ///
 /// # Errors
 /// As [`verify`].
@@ -260,16 +258,16 @@ fn verify_once(records: &Ahead<'_>) -> Result<Verification, ReadError> {
     let mut found = Verification { records: reader.stream(stream_of(id))?.records, ..Verification::default() };
     let mut refold = Refold { folder: Some(Folder::new(id, reader)) };
     let mut chain = Chain::START;
-    let check = |record: &Record| chain.check(record).map_err(Wrong::Verdict);
-    let whole = records.checked(check, |entries| {
+    let check = |record: &Record| chain.check(record).map_err(RecordError::Verdict);
+    let complete = records.checked(check, |entries| {
         for entry in entries {
             match entry {
                 Ok(entry) => {
                     found.chained += 1;
                     refold.step(entry, &mut found);
                 }
-                Err(wrong) => {
-                    found.verdicts.push(wrong.verdict());
+                Err(error) => {
+                    found.verdicts.push(error.verdict());
                     return false;
                 }
             }
@@ -277,25 +275,25 @@ fn verify_once(records: &Ahead<'_>) -> Result<Verification, ReadError> {
         true
     });
     refold.folder.and_then(|folder| folder.finish().0).into_iter().for_each(let_go);
-    if whole {
-        found.verdicts.extend(end(reader, id, &mut found.records, found.chained)?);
+    if complete {
+        found.verdicts.extend(check_end(reader, id, &mut found.records, found.chained)?);
     }
     Ok(found)
 }
 
-/// Why a record is not one to be folded.
-enum Wrong {
+/// Why a record was not folded.
+enum RecordError {
     Unreadable(ReadError),
     Verdict(Verdict),
 }
 
-impl From<ReadError> for Wrong {
+impl From<ReadError> for RecordError {
     fn from(error: ReadError) -> Self {
         Self::Unreadable(error)
     }
 }
 
-impl Wrong {
+impl RecordError {
     fn verdict(self) -> Verdict {
         match self {
             Self::Unreadable(error) => Verdict::unreadable(error),
@@ -304,7 +302,7 @@ impl Wrong {
     }
 }
 
-/// Folds events again, up to one that cannot be folded.
+/// Folds events again, up to the first one that cannot be folded.
 struct Refold<'a> {
     folder: Option<Folder<&'a dyn LogReader>>,
 }
@@ -314,7 +312,7 @@ impl Refold<'_> {
         let entry = match entry {
             Ok(entry) => entry,
             Err(trouble) => {
-                // After the first one that cannot be folded, nothing is asked of the others.
+                // Only the first failure counts: later ones may follow from it.
                 if self.folder.take().is_some() {
                     found.verdicts.push(Verdict::of(trouble));
                 }
@@ -345,7 +343,7 @@ impl Refold<'_> {
                 }));
             }
             Err(trouble) => {
-                // That a body is missing was said above.
+                // The missing body has its verdict already.
                 if !matches!(trouble, Trouble::Erased { .. }) {
                     found.verdicts.push(Verdict::of(trouble));
                 }
@@ -358,15 +356,20 @@ impl Refold<'_> {
 fn recorded_digest(entry: &Entry) -> Option<Hash> {
     match &entry.event {
         Some(Event::ExecutionCompleted(ended) | Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended)) => {
-            // The digest goes with any value that is erased: a guess at the value could be tried by it.
+            // The digest is erased together with any value: a guess of the value could be checked against it.
             entry.erased.is_none().then_some(Hash(ended.context))
         }
         _ => None,
     }
 }
 
-/// Whether the stream ends where its head says. A running engine may have appended meanwhile, so the head is asked again.
-fn end(reader: &dyn LogReader, id: ExecutionId, head: &mut u64, found: u64) -> Result<Option<Verdict>, ReadError> {
+/// Checks that the stream ends where its head says. Reads the head again, since a running engine may have appended.
+fn check_end(
+    reader: &dyn LogReader,
+    id: ExecutionId,
+    head: &mut u64,
+    found: u64,
+) -> Result<Option<Verdict>, ReadError> {
     if found > *head {
         *head = reader.stream(stream_of(id))?.records;
     }

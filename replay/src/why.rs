@@ -1,4 +1,4 @@
-//! Where a value came from: the write, what its writer had read, and where that came from, back to the input.
+//! The provenance of a value: its write, the reads of the writer, the writes that those saw, and so on to the input.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,69 +13,69 @@ use cloacina_engine::core::time::Timestamp;
 
 use crate::reading::{Entry, Trouble};
 
-/// One write on the way back, or the place of one.
+/// One step of the provenance: a write, or a read that found nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// How many writes lie between this one and the value that was asked for.
+    /// The number of reads between this write and the requested value.
     pub depth: usize,
     /// The key.
     pub key: Key,
-    /// How the one before it came to see this.
+    /// How the step above came to see this write.
     pub how: How,
     /// The write; `None` if there was no such key.
     pub write: Option<Write>,
-    /// Whether what the writer had read was told before, at a step with the same `seq`.
+    /// Whether an earlier step has the same `seq`. The reads of its writer follow only that step.
     pub told_before: bool,
 }
 
 /// How a write was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It is the value that was asked for.
+    /// It is the requested value.
     Asked,
-    /// It was read, and declared.
+    /// By a declared read.
     Read,
-    /// It is one of those that were merged at a join.
+    /// As one of several writes that were merged at a join.
     Merged {
-        /// Whether they collided; `None` if that is not known here.
+        /// Whether the writes collided; `None` if unknown.
         collided: Option<bool>,
     },
-    /// It met other writes at a join, both could not be had, and another one's value was taken.
+    /// Not at all: it collided with other writes at a join, and the value of another one was taken.
     Dropped,
-    /// It was read, and is of a task that the reader does not depend on.
+    /// By an undeclared read: the reader does not depend on the writing task.
     Undeclared,
-    /// There was none.
+    /// The read found no such key.
     NotThere,
 }
 
-/// A write.
+/// A write of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
     /// The event.
     pub seq: Seq,
-    /// When.
+    /// When it was written.
     pub time: Timestamp,
-    /// Who; `None` is the input.
+    /// The task and attempt that wrote it; `None` for the input.
     pub writer: Option<(TaskId, Attempt)>,
     /// The value; `None` if it was removed.
     pub value: Option<Json>,
     /// The value that the writer could see before; `None` if there was none.
     pub before: Option<Json>,
-    /// Whether the writer took the whole context.
+    /// Whether the writer read the whole context.
     pub read_all: bool,
 }
 
-/// There is no value to be asked for.
+/// The provenance of a key cannot be shown.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NoValue {
-    /// The context never had the key.
+    /// The context has no such key.
     #[error("no key '{key}' in the context")]
     Unknown {
         /// The key.
         key: String,
-        /// The nearest one that is there.
+        /// The existing key with the most similar name.
         nearest: Option<String>,
-        /// Writes to it that had no effect, or have none yet.
+        /// Writes to the key that had no effect, or have none yet.
         without_effect: Vec<(Seq, TaskId, Attempt)>,
     },
     /// The events cannot be read.
@@ -83,7 +83,7 @@ pub enum NoValue {
     Trouble(#[from] Trouble),
 }
 
-/// Follows a value of the final context of `state` back through the events that `state` is the fold of.
+/// Traces a value of the context of `state` back through the events that `state` was folded from.
 ///
 /// # Errors
 /// [`NoValue`].
@@ -113,16 +113,16 @@ fn roots(version: &Version) -> Vec<(How, Seq)> {
     }
 }
 
-/// What the events say of writes and reads, gathered while they go by.
+/// The writes and reads of an execution, collected from its events.
 #[derive(Debug, Default)]
 pub struct Facts {
     /// Every write, by ascending `seq`.
     writes: Vec<Written>,
-    /// What each attempt read that completed.
+    /// The reads of each completed attempt.
     reads: Vec<(TaskId, Attempt, Reads)>,
 }
 
-/// A write, as its event has it.
+/// The content of a write event.
 #[derive(Debug)]
 struct Written {
     seq: Seq,
@@ -141,11 +141,11 @@ impl Written {
     }
 }
 
-/// What was read, by who read it.
+/// The reads of each attempt.
 type ReadsBy<'a> = HashMap<(&'a str, Attempt), &'a Reads>;
 
 impl Facts {
-    /// Notes an event; each one once, in order.
+    /// Adds an event. Call it once for each event, in order.
     pub fn note(&mut self, entry: Entry) {
         let (seq, time) = (entry.seq, entry.time);
         match entry.event {
@@ -160,7 +160,7 @@ impl Facts {
         }
     }
 
-    /// Follows a value of the final context of `state` back through the events that were noted, which `state` is the fold of.
+    /// Traces a value of the context of `state` back through the added events, from which `state` was folded.
     ///
     /// # Errors
     /// [`NoValue::Unknown`].
@@ -182,21 +182,21 @@ impl Facts {
         writes.filter_map(|write| write.writer().map(|(task, attempt)| (write.seq, task, attempt))).collect()
     }
 
-    /// Depth first, without recursion: a chain of a hundred thousand tasks is no deeper a stack than one of three.
+    /// Depth first, without recursion: a chain of 100,000 tasks must not overflow the stack.
     fn walk(&self, state: &Execution, key: &Key, roots: Vec<(How, Seq)>) -> Vec<Step> {
         let reads = self.reads.iter().map(|(task, attempt, reads)| ((&**task, *attempt), reads));
         let reads: ReadsBy<'_> = reads.collect();
         let mut steps = Vec::new();
-        let mut told = BTreeSet::new();
+        let mut visited = BTreeSet::new();
         let mut open: Vec<(usize, Key, How, Option<Seq>)> =
             roots.into_iter().rev().map(|(how, seq)| (0, key.clone(), how, Some(seq))).collect();
         while let Some((depth, key, how, seq)) = open.pop() {
             let write = seq.and_then(|seq| self.write(state, &reads, seq));
-            let new = write.as_ref().is_none_or(|write| told.insert(write.seq));
+            let new = write.as_ref().is_none_or(|write| visited.insert(write.seq));
             if new && let Some(writer) = write.as_ref().and_then(|write| write.writer.clone()) {
                 let reads = reads.get(&(&*writer.0, writer.1)).map(|reads| &reads.keys[..]).unwrap_or_default();
                 for (key, how, seq) in reads.iter().flat_map(seen).collect::<Vec<_>>().into_iter().rev() {
-                    let how = met(state, &writer.0, &key, seq).unwrap_or(how);
+                    let how = collided(state, &writer.0, &key, seq).unwrap_or(how);
                     open.push((depth + 1, key, how, seq));
                 }
             }
@@ -218,21 +218,21 @@ impl Facts {
     }
 }
 
-/// How a write was seen that met others where the dependencies of its reader meet, if they collided.
-fn met(state: &Execution, reader: &str, key: &str, seq: Option<Seq>) -> Option<How> {
+/// Returns how a reader saw a write that collided with others at the join of the reader's dependencies, if it did.
+fn collided(state: &Execution, reader: &str, key: &str, seq: Option<Seq>) -> Option<How> {
     let collisions = state.task(state.graph().find(reader)?).collisions();
     let collision = collisions.iter().find(|collision| &*collision.key == key)?;
     let seq = seq.filter(|seq| collision.writes.contains(seq))?;
     Some(if collision.taken.contains(&seq) { How::Merged { collided: Some(true) } } else { How::Dropped })
 }
 
-/// The value of a key that a task could see before it wrote to it.
+/// Returns the value of a key that a task could see before it wrote to the key.
 fn value_before(state: &Execution, task: &str, key: &str) -> Option<Json> {
     let task = state.graph().find(task)?;
     state.view(task).declared.get(key)?.value().cloned()
 }
 
-/// The writes that a read saw.
+/// Returns the writes that a read saw.
 fn seen(read: &Read) -> Vec<(Key, How, Option<Seq>)> {
     let one = |how, seq| vec![(read.key.clone(), how, seq)];
     match &read.seen {

@@ -1,4 +1,4 @@
-//! Attempts as they were: what they saw, and what they wrote.
+//! Past attempts: the context that they saw and the values that they wrote.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn an_attempt_sees_what_its_ancestors_had_written_and_nothing_later() {
     assert_eq!(written, [("rows", true)]);
 }
 
-/// What another task writes meanwhile was not there for an attempt that had started before.
+/// An attempt does not see writes of other tasks after its start.
 #[test]
 fn every_attempt_has_the_view_of_its_own_start() {
     let history = past(TUTORIAL);

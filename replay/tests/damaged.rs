@@ -1,10 +1,10 @@
-//! Histories that cannot be read to their end: what was before is shown, and whatever asks for more is told why not.
+//! Histories that cannot be read to the end: events before the damage are shown, and requests beyond it get the reason.
 
 use crate::common::histories::{self, COMPLETED, RUNNING};
 use crate::common::{Alter, Altered, id};
 use cloacina_engine::core::context::values;
-use cloacina_replay::at::{At, NotThere};
 use cloacina_replay::history::{History, WhyNot};
+use cloacina_replay::moment::{At, NotThere};
 use cloacina_replay::reading::Trouble;
 use cloacina_replay::source::{self, Wanted};
 use cloacina_store::log::ReadError;
@@ -28,8 +28,8 @@ fn last(history: &History, at: &str) -> Result<u64, NotThere> {
     history.state(at.parse().unwrap()).map(|state| state.next_seq() - 1)
 }
 
-/// A record was altered, and the state of the whole execution was the one before that record, without a word; of an
-/// execution whose first record was altered it was said that it had no events.
+/// Regression test: after an altered record, the final state was silently the one before it. With the first record
+/// altered, the error was "the execution has no events".
 #[test]
 fn the_end_of_an_execution_is_not_the_last_event_that_can_be_read() {
     let history = differs_at_nine();
@@ -50,7 +50,7 @@ fn the_end_of_an_execution_is_not_the_last_event_that_can_be_read() {
     assert!(is_damaged_at(1, &why), "{why}");
 }
 
-/// `replay list` said of a damaged execution that it goes on once a runner opens the log, and no runner could go on with it.
+/// Regression test: `replay list` said that a damaged execution resumes when a runner opens the log, which is wrong.
 #[test]
 fn a_list_says_which_of_those_that_nothing_runs_are_damaged() {
     let status = |alter: Alter| {

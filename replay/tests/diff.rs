@@ -1,4 +1,4 @@
-//! What differs between two executions: where they first part, task by task, and key by key.
+//! Comparison of two executions: the first divergence, task by task, and key by key.
 
 use crate::common::{self, Log, Recorder, error, id, json, replay, task};
 use cloacina_engine::core::definition::TaskDefinition;
@@ -9,7 +9,7 @@ use cloacina_engine::core::time::Millis;
 use cloacina_replay::diff::{Diff, Difference, Ignored, Looked, Standing};
 use cloacina_replay::history::History;
 
-/// What one run of the workflow does otherwise than the plain one.
+/// How a run of the workflow differs from the plain one.
 #[derive(Clone)]
 struct Run {
     day: &'static str,
@@ -60,7 +60,7 @@ fn workflow(run: &Run) -> Vec<TaskDefinition> {
     tasks
 }
 
-/// extract, then check and transform next to each other, then load, which multiplies by a rate that nobody gave.
+/// extract, then check and transform in parallel, then load, which multiplies by a rate that is not declared.
 fn record(log: &Log, end: u32, run: &Run) {
     let input = [("day", run.day), ("temporary", "1")];
     let mut recorder = Recorder::start(log, id(end), "prices", workflow(run), &input);
@@ -171,7 +171,7 @@ fn the_first_other_output_is_told_to_its_place() {
     let rows = r#"[{"id": 1, "price": 1.20}, {"id": 2, "price": 7}]"#;
     let diff = compare(&Run { rows, ..PLAIN });
     let first = diff.first.clone().unwrap();
-    assert_eq!(first.sentence, "extract wrote other values: rows[0].price is 1.10 in A and 1.20 in B");
+    assert_eq!(first.sentence, "extract wrote different values: rows[0].price is 1.10 in A and 1.20 in B");
     assert_eq!((first.task.as_deref(), first.a, first.b), (Some("extract"), Some(3), Some(3)));
     let expected = vec![
         ("extract", vec!["output"]),
@@ -188,13 +188,13 @@ fn the_first_other_output_is_told_to_its_place() {
 fn other_code_is_told_with_what_it_changed() {
     assert_eq!(
         sentence(&Run { code: 2, rate: "3", ..PLAIN }),
-        "transform has other code in B: wrote other values: priced.rate is 2 in A and 3 in B"
+        "transform has different code in B: wrote different values: priced.rate is 2 in A and 3 in B"
     );
-    assert_eq!(sentence(&Run { code: 2, ..PLAIN }), "transform has other code in B");
+    assert_eq!(sentence(&Run { code: 2, ..PLAIN }), "transform has different code in B");
     let later = sentence(&Run { code: 2, fails: true, ..PLAIN });
     assert_eq!(
         later,
-        "transform has other code in B, and gave the same; then load completed in A, and failed (ValueError: no such column) in B"
+        "transform has different code in B, with the same result; then load completed in A, and failed (ValueError: no such column) in B"
     );
 }
 
@@ -203,12 +203,12 @@ fn a_failure_and_a_retry_are_differences() {
     let failed = compare(&Run { fails: true, ..PLAIN });
     assert_eq!(differs_in(&failed), [("load", vec!["outcome", "attempts", "output"])]);
     let retried = compare(&Run { failures: 2, ..PLAIN });
-    let sentence = "the same but for retries: load was tried once in A and 3 times in B";
+    let sentence = "the same except for retries: load was tried once in A and 3 times in B";
     assert_eq!(retried.first.as_ref().unwrap().sentence, sentence);
     assert!(!retried.is_same());
 }
 
-/// A task that was only tried again was called the first divergence, although a later one gave something else.
+/// Regression test: a task that was only retried was the first divergence, although a later one had another result.
 #[test]
 fn a_retry_is_not_where_two_executions_part_if_something_else_differs() {
     let log = Log::default();
@@ -237,7 +237,7 @@ fn a_retry_is_not_where_two_executions_part_if_something_else_differs() {
     let ids = (id(A).to_string(), id(A + 8).to_string());
     let ran = replay(&log, &format!("diff {} {}", ids.0, ids.1));
     assert_eq!(ran.code, 1, "{ran}");
-    assert!(ran.out.contains("the same but for retries: fetch") && !ran.out.contains("first divergence"), "{ran}");
+    assert!(ran.out.contains("the same except for retries: fetch") && !ran.out.contains("first divergence"), "{ran}");
     let ran = replay(&log, &format!("diff {} {} --ignore order,attempts,time", ids.0, ids.1));
     assert_eq!(ran.code, 0, "{ran}");
     assert!(ran.out.contains("same: every task"), "{ran}");
@@ -245,8 +245,8 @@ fn a_retry_is_not_where_two_executions_part_if_something_else_differs() {
     assert_eq!(ran.code, 2, "{ran}");
 }
 
-/// Of two texts that differ behind their first letters, the screen and the sentence showed the letters that are the same. So it
-/// was with what stands deep in a value, with a list of texts, and with a line of code.
+/// Regression test: of two long texts that differ late, the screen and the sentence showed only the common beginning.
+/// The same for nested values, lists of texts, and lines of code.
 #[test]
 fn of_long_values_the_place_that_differs_is_shown() {
     let log = Log::default();
@@ -284,11 +284,11 @@ fn another_order_and_more_time_are_told_but_make_no_difference() {
     let order = compare(&Run { check_first: false, ..PLAIN });
     assert!(order.is_same());
     let first = order.first.unwrap();
-    assert_eq!(first.sentence, "the same but for the order: check and transform ran the other way round");
+    assert_eq!(first.sentence, "the same except for the order: check and transform ran in the opposite order");
     assert!(!first.counts);
     let slower = compare(&Run { load_takes: 900, ..PLAIN });
     assert!(slower.is_same());
-    assert_eq!(slower.first.unwrap().sentence, "the same but for time: load took 0.30 s in A and 0.90 s in B");
+    assert_eq!(slower.first.unwrap().sentence, "the same except for time: load took 0.30 s in A and 0.90 s in B");
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn a_task_that_only_one_has_stands_where_it_ran() {
 #[test]
 fn a_key_that_one_removed_is_a_difference() {
     let first = compare(&Run { keep: false, ..PLAIN }).first.unwrap();
-    assert_eq!(first.sentence, "extract wrote other values: temporary was removed in one of them");
+    assert_eq!(first.sentence, "extract wrote different values: temporary was removed in one of them");
     let same = Run { keep: false, ..PLAIN };
     let log = Log::default();
     record(&log, A, &same);
@@ -313,7 +313,7 @@ fn a_key_that_one_removed_is_a_difference() {
     assert_eq!(open(A).diff(&open(B), &[]).first, None);
 }
 
-/// A task that reads what it does not depend on: who is faster decides what it sees, and the sentence says so.
+/// An undeclared read depends on timing, and the sentence says so.
 #[test]
 fn a_race_is_named_as_one() {
     let log = Log::default();
@@ -343,7 +343,7 @@ fn a_race_is_named_as_one() {
     assert!(read.undeclared);
     assert_eq!(
         diff.first.unwrap().sentence,
-        "reader read another total: it was 7 in A and not there in B (an undeclared read: what it sees depends on who is faster)"
+        "reader read a different total: 7 in A and not there in B (an undeclared read: its value depends on timing)"
     );
 }
 
@@ -353,7 +353,7 @@ fn two_workflows_are_told_to_be_two() {
     record(&log, A, &PLAIN);
     common::histories::completed(&log, id(B));
     let open = |end| History::open(&*log.0, id(end)).unwrap();
-    assert_eq!(open(A).diff(&open(B), &[]).first.unwrap().sentence, "they are of two workflows: A of prices, B of etl");
+    assert_eq!(open(A).diff(&open(B), &[]).first.unwrap().sentence, "different workflows: prices in A, etl in B");
 }
 
 macro_rules! screen {

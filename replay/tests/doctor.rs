@@ -18,7 +18,7 @@ fn doctor(path: &Path) -> Ran {
     replay_with(&open_reader, None, &format!("doctor --log {}", path.display()))
 }
 
-/// What stands behind a name.
+/// The text after a name.
 fn line<'a>(ran: &'a Ran, name: &str) -> &'a str {
     ran.out.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}: {ran}")).trim()
 }
@@ -54,7 +54,7 @@ fn what_a_crash_can_lose_is_said() {
         assert!(line(&doctor(&path), "durability").starts_with(says), "a closed log remembers");
     }
     let ran = doctor(&directory.path().join("os"));
-    assert!(ran.out.contains("warning: what is acknowledged is not on the disk yet"), "{ran}");
+    assert!(ran.out.contains("warning: acknowledged events may not be on disk yet"), "{ran}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! An execution of which a value was erased: every view shows that it was, and none shows what it was.
+//! An execution with an erased value: every view shows that the value was erased, and none shows the value.
 
 use crate::common::{Log, erase, histories, replay};
 use cloacina_engine::core::erasure::What;
@@ -7,7 +7,7 @@ use cloacina_replay::history::History;
 use cloacina_replay::ids::resolve;
 use cloacina_replay::verify::{Verdict, verify};
 
-/// The execution whose id ends so, after values of it were erased.
+/// The execution with this id, after values of it were erased.
 fn erased(end: &str, what: What) -> (Log, ExecutionId) {
     let log = histories::all();
     let id = resolve(&*log.0, end).unwrap();
@@ -52,7 +52,7 @@ fn a_history_with_an_erased_value_goes_through_json_and_back() {
     let (log, _) = erased("9f3ac102", key("dataset"));
     let json = replay(&log, "9f3ac102 --json").out;
     let back = History::from_json(&json).unwrap();
-    let context = back.context(cloacina_replay::at::At::End).unwrap();
+    let context = back.context(cloacina_replay::moment::At::End).unwrap();
     assert!(context.get("dataset").unwrap().value().unwrap().is_erased());
     let whole = replay(&histories::all(), "9f3ac102 --json").out;
     let value = whole.split("\"dataset\",\"value\":").nth(1).unwrap().split('}').next().unwrap();

@@ -8,7 +8,7 @@ use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::record::{Record, StreamId, StreamKind};
 use cloacina_store::{open_reader, read_through};
 
-/// Each is typed behind the id.
+/// Each is typed after the id.
 const COMMANDS: [&str; 12] = [
     "",
     "--values --time utc",
@@ -54,8 +54,8 @@ history!(running, "51b00007");
 history!(cancelled, "51b00008");
 history!(failed_for_an_undeclared_read, "51b00009");
 
-/// What is about a key, a task, another execution or another program, on every kind of history: a task and a key that it has,
-/// and the execution before it.
+/// Commands about a key, a task, another execution or another program, on every kind of history: with a task and a key
+/// that it has, and the execution before it.
 #[test]
 fn values_tasks_and_other_programs() {
     let log = histories::all();
@@ -87,11 +87,11 @@ fn values_tasks_and_other_programs() {
     insta::assert_snapshot!(told);
 }
 
-/// What a released version wrote, as a file: a history of which a value was erased, one with skipped branches, one that runs.
-/// Every command says of it what it said when it was released.
+/// An archive written by a released version: histories with an erased value, with skipped branches, and of a running
+/// execution. The output of every command must stay what it was at the release.
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/archive-v1/three.cloaca");
 
-/// The commands that are about values, tasks and other programs, each with what it is about in one of the golden histories.
+/// The commands about values, tasks and other programs, each with a key or task of one of the golden histories.
 fn golden(id: &str, key: &str, task: &str, other: &str) -> String {
     let also = [
         format!("{id} context {key}"),
@@ -106,7 +106,7 @@ fn golden(id: &str, key: &str, task: &str, other: &str) -> String {
         format!("{id} --follow"),
     ];
     let told = COMMANDS.iter().map(|command| format!("{id} {command}")).chain(also).map(|line| {
-        // When something was erased is told in the time zone of the computer, unless another one is asked for.
+        // The time of an erasure is in the local time zone unless `--time` is given.
         let has_no_zone = line.contains("--time") || line.contains(" export ") || line.starts_with("diff ");
         let zone = if has_no_zone { "" } else { " --time utc" };
         let ran = replay_with(&open_reader, None, &format!("{line}{zone} --log {GOLDEN}"));
@@ -141,7 +141,7 @@ fn golden_log() {
     insta::assert_snapshot!(told.collect::<String>().replace(GOLDEN, "three.cloaca"));
 }
 
-/// A log of which one record is not what was written, as its reader finds it.
+/// A log with one altered record.
 struct Damaged(Log);
 
 impl LogReader for Damaged {
@@ -160,7 +160,7 @@ impl LogReader for Damaged {
     }
 }
 
-/// What comes before the damaged record is still shown, and each command that needs more says where it ends.
+/// Events before the damaged record are still shown, and each command that needs more names the record.
 #[test]
 fn damaged() {
     let log = histories::all();

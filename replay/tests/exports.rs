@@ -1,4 +1,4 @@
-//! What is written for other programs is what they take.
+//! The exports are valid input for the other programs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,7 +17,7 @@ fn exported(id: &str, to: &str) -> String {
     ran.out
 }
 
-/// The rules of the Trace Event Format for the kinds of events that are written: which members each must have.
+/// Checks an event against the Trace Event Format: the members that each kind must have.
 fn check_trace_event(event: &Value) {
     let has = |name: &str| event.get(name).is_some();
     let number = |name: &str| event[name].as_u64().is_some();
@@ -53,11 +53,11 @@ fn a_trace_has_a_track_for_each_worker_and_every_arrow_joins_two_attempts() {
             assert!(named.contains(&track(slice)), "{id}: {slice} lies on a track without a name");
             tracks.entry(track(slice)).or_default().push(span(slice));
         }
-        // Slices of a track lie beside each other: a worker does one thing at a time.
+        // Slices of a track do not overlap: a worker runs one attempt at a time.
         for (track, slices) in &mut tracks {
             slices.sort_unstable();
             for pair in slices.windows(2) {
-                // What takes no time is drawn a microsecond long.
+                // An attempt without duration is drawn one microsecond long.
                 assert!(pair[0].1 <= pair[1].0 + 1, "{id}: two attempts at once on {track:?}");
             }
         }
@@ -140,7 +140,7 @@ fn a_failed_attempt_is_a_span_with_its_exception_and_a_link_to_the_one_before() 
     assert_eq!(load[0].start_time_unix_nano % 1_000, 0, "microseconds become nanoseconds");
 }
 
-/// What the specification 2-0-2 of OpenLineage demands of a run event, and of the facets that are written.
+/// Checks a run event and its facets against specification 2-0-2 of OpenLineage.
 fn check_run_event(event: &Value) {
     let uri = |value: &Value| value.as_str().is_some_and(|text| text.starts_with("https://"));
     let uuid = |value: &Value| {
@@ -256,7 +256,7 @@ fn an_archive_takes_the_place_of_an_id_in_every_command() {
         ("./failed.cloaca explain load", 0, "load: Failed"),
         ("failed.cloaca graph", 0, "failed"),
         ("failed.cloaca --at 3", 0, "after seq 3"),
-        ("diff failed.cloaca ok.cloaca", 1, "they are of two workflows"),
+        ("diff failed.cloaca ok.cloaca", 1, "different workflows"),
         ("diff failed.cloaca failed.cloaca", 0, "same:"),
         ("list --log failed.cloaca", 0, "…51b00003"),
         ("nowhere.cloaca", 4, ""),

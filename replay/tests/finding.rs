@@ -1,4 +1,4 @@
-//! Which log is meant, and which execution in it.
+//! Selection of the log, and lookup of an execution in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

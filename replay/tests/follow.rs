@@ -9,7 +9,7 @@ use cloacina_store::log::{Durability, LogHead, LogReader, OpenError, ReadError};
 use cloacina_store::read_through;
 use cloacina_store::record::StreamId;
 
-/// A log that a process has, or had: then it is gone after so many reads.
+/// A log, and whether a process has it.
 struct Live(Log, bool);
 
 impl LogReader for Live {
@@ -27,7 +27,7 @@ fn start(log: &Log) -> Recorder {
     Recorder::start(log, id(0x77), "etl", vec![task("extract", &[]), load], &[("day", "1")])
 }
 
-/// Follows an execution; each time that it waits, one of `steps` happens.
+/// Follows an execution. Each time the command waits, the next of `steps` runs.
 fn follow(log: &Log, run: Recorder, steps: Vec<fn(&mut Recorder)>, live: bool, arguments: &str) -> Ran {
     let (run, steps) = (RefCell::new(run), RefCell::new(steps.into_iter()));
     let reader = log.clone();

@@ -1,4 +1,4 @@
-//! The graph of an execution: drawn with letters, and for other programs.
+//! The graph of an execution: as text, and in the formats of other programs.
 
 use crate::common::{Log, Recorder, histories, id, replay, task};
 
@@ -23,7 +23,7 @@ screen!(dot, "51b00005 graph --format dot --critical-path");
 screen!(svg, "51b00006 graph --format svg");
 screen!(no_format, "51b00006 graph --format png");
 
-/// Names that mean something in each of the languages that they are written in.
+/// A log with task names that contain the special characters of each output format.
 fn hostile() -> Log {
     let log = Log::default();
     let tasks = vec![task("a\"b<c>&\\d\n", &[]), task("]; end", &["a\"b<c>&\\d\n"])];
@@ -53,7 +53,7 @@ fn boxes(svg: &str) -> Vec<[i64; 4]> {
     rects.map(|text| [number(text, "x"), number(text, "y"), number(text, "width"), number(text, "height")]).collect()
 }
 
-/// It ran through them, and was not seen behind them.
+/// Regression test: the edge was hidden behind the boxes.
 #[test]
 fn an_edge_over_several_columns_goes_around_the_boxes_between() {
     let log = Log::default();
@@ -66,7 +66,7 @@ fn an_edge_over_several_columns_goes_around_the_boxes_between() {
     assert!(passes < upper || passes > upper + height, "{svg}");
 }
 
-/// Every task of the graph lies somewhere, and no two lie on each other.
+/// Every task of the graph has a box, and no two boxes overlap.
 #[test]
 fn boxes_of_a_picture_do_not_overlap() {
     let log = Log::default();

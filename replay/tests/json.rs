@@ -1,15 +1,15 @@
-//! The JSON: the same facts as the screen, values verbatim, and back again.
+//! The JSON output: the same facts as the screen, values verbatim, and parsed back.
 
 use crate::common::{histories, replay};
-use cloacina_replay::at::At;
 use cloacina_replay::history::History;
 use cloacina_replay::ids::resolve;
+use cloacina_replay::moment::At;
 use cloacina_replay::reading::stream_of;
 
 const ALL: [&str; 9] =
     ["9f3ac101", "9f3ac102", "51b00003", "51b00004", "51b00005", "51b00006", "51b00007", "51b00008", "51b00009"];
 
-/// Hashes rest on random salts.
+/// Removes hashes, which depend on random salts.
 fn without_hashes(text: &str) -> String {
     let mut kept = String::new();
     let mut rest = text;
@@ -108,5 +108,5 @@ fn an_altered_definition_is_refused() {
     let text = replay(&histories::all(), "9f3ac101 --json").out;
     let altered = text.replace(r#""max_attempts":3"#, r#""max_attempts":4"#);
     assert_ne!(text, altered);
-    assert!(History::from_json(&altered).unwrap_err().to_string().contains("a definition should be"));
+    assert!(History::from_json(&altered).unwrap_err().to_string().contains("a definition has the fingerprint"));
 }

@@ -1,4 +1,4 @@
-//! The list: what belongs together stands together, and what of an id has to be typed stands out.
+//! The list: related executions are shown as a tree, and the part of an id that identifies it is highlighted.
 
 use crate::common::{Log, Recorder, START, id, opener, replay, replay_with, task};
 use cloacina_engine::core::event::{Cause, ExecutionId};
@@ -30,7 +30,7 @@ fn forks_children_and_runs_of_a_schedule_stand_below_what_they_belong_to() {
     insta::assert_snapshot!(replay(&family(), "list --time utc"));
 }
 
-/// A workflow's name with a slip in it was a log without executions.
+/// Regression test: a misspelt workflow name was reported as a log without executions.
 #[test]
 fn a_list_of_a_workflow_that_nothing_is_of_says_so() {
     let ran = replay(&family(), "list --workflow elt");

@@ -1,4 +1,4 @@
-//! Which log is meant, and how logs are remembered. Nothing here touches the home of whoever runs it.
+//! Selection of the log, and the file of recently opened logs. Uses no files in the user's home.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,7 +12,7 @@ fn make_log(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// An environment in which only the state directory is known.
+/// An environment with only the state directory set.
 fn state(directory: &Path) -> impl Fn(&str) -> Option<OsString> {
     let directory = directory.to_owned();
     move |name| (name == "XDG_STATE_HOME").then(|| directory.clone().into_os_string())

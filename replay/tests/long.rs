@@ -5,13 +5,13 @@ use std::sync::mpsc::{Sender, channel};
 
 use crate::common::{Log, Recorder, id, json, replay, task};
 use cloacina_engine::core::retry::RetryPolicy;
-use cloacina_replay::ahead::Ahead;
+use cloacina_replay::prefetch::Ahead;
 use cloacina_replay::reading::{Entry, entries};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::read_through;
 use cloacina_store::record::{Record, StreamId};
 
-/// A workflow of so many tasks in chains of ten, all of them run: three events a task.
+/// A completed workflow of `tasks` tasks in chains of ten, with three events a task.
 fn long(tasks: usize) -> Log {
     let log = Log::default();
     let names: Vec<String> = (0..tasks).map(|number| format!("task_{number}")).collect();
@@ -43,7 +43,7 @@ fn every_view_tells_a_history_of_thousands_of_events() {
     assert!(all.lines().count() > 3_000, "a line for each event");
 }
 
-/// Gives few records at a time, and says so when it has given as many pages as may wait and two more.
+/// Returns few records at a time, and signals once it has returned two pages more than the queue holds.
 struct InSips<'a> {
     reader: &'a dyn LogReader,
     given: AtomicUsize,
@@ -67,7 +67,7 @@ fn events_are_the_same_whichever_thread_decodes_them() {
     let (far_ahead, told) = channel();
     let reader = InSips { reader: &*log.0, given: AtomicUsize::new(0), far_ahead };
     let ahead: Vec<Entry> = Ahead::new(&reader, id(1)).entries(|entries| {
-        // The pages that wait by now are decoded here, those that find no more room where they are read.
+        // The queued pages are decoded on this thread, those that find the queue full on the reading thread.
         let first = entries.next().unwrap();
         told.recv().unwrap();
         std::iter::once(first).chain(entries).map(Result::unwrap).collect()

@@ -1,4 +1,4 @@
-//! Which option of which command has a meaning: every option that a help shows changes something, every other one is refused.
+//! Options of commands: every option in a command's help has an effect, and every other one is refused.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,9 @@ use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::cli::arguments::Arguments;
 use cloacina_replay::reading::stream_of;
 
-/// For each option in the help of each command: a command line without it, and what is added to it. That changes what is
-/// written, what is said, or the exit code. What ends in `!` needs a terminal, a file or a process: it is tested elsewhere.
+/// For each option in the help of each command: a command line without it, and the option to add. Adding it must change
+/// the output, the messages, or the exit code. Entries with `!` at the end need a terminal, a file or a process, and
+/// are tested elsewhere.
 const CHANGES: &[(&str, &str, &str, &str)] = &[
     ("", "full", "9f3ac102", "--full"),
     ("", "values", "9f3ac102", "--values"),
@@ -87,7 +88,7 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
     ("prove", "json", "9f3ac101 prove 0!", "--json"),
 ];
 
-/// A line for each command that runs but for what is added.
+/// For each command, a command line that is valid until something is added.
 const LINES: &[(&str, &str)] = &[
     ("list", "list"),
     ("context", "9f3ac101 context"),
@@ -139,7 +140,7 @@ fn is_refused(ran: &Ran, option: &str, command: &str) -> bool {
     ran.code == 2 && ran.err.contains(&format!("`--{option}` cannot be used with `{command}`"))
 }
 
-/// `-i`, `--full` and the like stood in the help of commands that did nothing with them.
+/// Regression test: `-i`, `--full` and others were in the help of commands that ignored them.
 #[test]
 fn every_option_in_a_help_has_a_meaning_that_is_known() {
     let known: BTreeSet<(String, String)> =
@@ -166,7 +167,7 @@ fn every_option_in_a_help_changes_something() {
     assert!(inert.is_empty(), "these change nothing: {inert:#?}");
 }
 
-/// What is in the help of `replay` alone is refused wherever it stands.
+/// Options that are only in the help of `replay` itself are refused in any position.
 #[test]
 fn every_other_option_is_refused_in_words() {
     let log = histories::all();

@@ -1,4 +1,4 @@
-//! The program itself, on a log on the disk: while a process has it, and when nobody has.
+//! The program itself, on a log on disk, with and without a process that has it.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The report: what it says of every moment is what the fold says, and what is in it is only shown.
+//! The report: its state at every moment is that of the fold, and its content never runs as code.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use cloacina_engine::core::definition::{TaskDefinition, TriggerRule};
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::core::retry::RetryPolicy;
 use cloacina_engine::core::state::{Execution, TaskState};
-use cloacina_replay::at::At;
 use cloacina_replay::history::History;
 use cloacina_replay::json::facts::StateJson;
+use cloacina_replay::moment::At;
 use cloacina_replay::reading::stream_of;
 use cloacina_replay::report::document::write_documents;
 use cloacina_replay::report::frames::Framer;
@@ -31,7 +31,7 @@ const ALL: [u32; 9] = [
     histories::FAILED_UNDECLARED,
 ];
 
-/// What a page knows: the sum of the frames so far.
+/// The state of a page: the sum of the frames so far.
 #[derive(Default)]
 struct Sum {
     status: Value,
@@ -76,14 +76,14 @@ fn written(history: &History, seq: usize) -> String {
     }
 }
 
-/// The documents of a report: the history, and what is made of it.
+/// The two documents of a report: `history` and `report`.
 fn documents(log: &Log, id: ExecutionId) -> (String, Value) {
     let (mut history, mut report) = (Vec::new(), Vec::new());
     write_documents(&*log.0, id, "./log", &mut history, &mut report).unwrap();
     (String::from_utf8(history).unwrap(), serde_json::from_slice(&report).unwrap())
 }
 
-/// The same facts as the state says: tasks as they stand, and the context.
+/// Compares the tasks and the context with those of the folded state.
 fn check(sum: &Sum, state: &Execution, history: &History) {
     let says = serde_json::to_value(StateJson::new(state).unwrap()).unwrap();
     assert_eq!(sum.status, says["status"], "seq {}", says["seq"]);
@@ -116,7 +116,7 @@ fn check(sum: &Sum, state: &Execution, history: &History) {
     }
 }
 
-/// Adds up the frames of an execution, and compares with the fold after each.
+/// Applies the frames of an execution, and compares with the fold after each.
 fn check_all(log: &Log, id: ExecutionId) {
     let history = History::open(&*log.0, id).unwrap();
     let (_, report) = documents(log, id);
@@ -203,7 +203,7 @@ fn an_execution_that_cannot_be_read_to_its_end_is_shown_as_far_as_it_can() {
     assert_eq!(report["verification"]["ok"], false);
 }
 
-/// A task of a random workflow: what it depends on (a bit for each task before it), what it writes, and how it ends.
+/// A task of a random workflow: its dependencies (a bit for each task before it), its writes, and its outcome.
 type Random = (u16, Vec<(u8, u8)>, u8);
 
 fn random_tasks(tasks: &[Random]) -> Vec<TaskDefinition> {
@@ -220,7 +220,7 @@ fn random_tasks(tasks: &[Random]) -> Vec<TaskDefinition> {
     tasks.iter().enumerate().map(make).collect()
 }
 
-/// Runs a random workflow in a random order: each choice starts a task that is ready, or ends one that runs.
+/// Runs a random workflow in a random order: each choice starts a ready task, or ends a running one.
 fn run_random(log: &Log, id: ExecutionId, tasks: &[Random], choices: &[u8]) {
     let input = [("k0", "{\"input\": 1}"), ("k1", "[]")];
     let mut run = Recorder::start(log, id, "random", random_tasks(tasks), &input);

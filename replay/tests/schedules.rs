@@ -1,4 +1,4 @@
-//! `replay SCHEDULE`: when it fired, and which times went by without a fire.
+//! `replay SCHEDULE`: when it fired, and which times it skipped.
 
 use crate::common::{self, Log, START, histories, id, replay};
 use cloacina_engine::core::codec::{ScheduleLabel, encode_schedule_event, encode_schedule_label};
@@ -67,21 +67,21 @@ fn log() -> Log {
     log
 }
 
-/// The log knew which times a schedule had skipped, and no command of replay showed it.
+/// Regression test: no command of replay showed the skipped times, although the log has them.
 #[test]
 fn the_times_that_a_schedule_skipped_are_shown() {
     let ran = replay(&log(), "5c4ed001 --time utc");
     assert_eq!(ran.code, 0, "{ran}");
     let words = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("fired 2 times for 2026-11-24 03:23:10 to 2026-11-24 03:24:10"), "{ran}");
-    let skipped = "skipped what was due from 2026-11-24 03:25:10 to 2026-11-24 04:25:10: no runner was there in time";
+    let skipped = "skipped times due from 2026-11-24 03:25:10 to 2026-11-24 04:25:10: no runner was running then";
     assert!(words.contains(skipped), "{ran}");
     assert!(ran.err.contains("hint: replay 000000f3"), "{ran}");
     let head = "schedule …5c4ed001  nightly  * * * * * (UTC)  catch-up skip  next at 2026-11-24 04:27:10  5 events\n";
     assert!(ran.out.starts_with(head), "{ran}");
     let full = replay(&log(), "5c4ed001 --full");
     assert_eq!(full.out.matches("fired").count(), 3, "{full}");
-    // What is asked of executions alone is not answered for a schedule.
+    // Commands for executions are refused for a schedule.
     for line in ["5c4ed001 --at 3", "5c4ed001 context", "5c4ed002"] {
         assert_eq!(replay(&log(), line).code, 3, "{line}");
     }

@@ -1,4 +1,4 @@
-//! Every kind of JSON object is what the committed schema says.
+//! Every kind of JSON object conforms to the committed schema.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 const SCHEMA: &str = include_str!("../schema/cloaca.replay-1.schema.json");
 
-/// What this checker understands. A schema that says more would not be checked.
+/// The keywords that this checker supports. Others in the schema would not be checked.
 const WORDS: [&str; 17] = [
     "$schema",
     "$defs",
@@ -39,7 +39,7 @@ const WORDS: [&str; 17] = [
     "format",
 ];
 
-/// What is wrong with a value, with its place; `Ok` if nothing is.
+/// Checks a value. The error names the place and what is wrong.
 fn check(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
     for word in schema.as_object().into_iter().flat_map(|schema| schema.keys()) {
         assert!(WORDS.contains(&word.as_str()), "the schema says '{word}', which is not checked");
@@ -74,7 +74,7 @@ fn check(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(),
             let (fits, not): (Vec<_>, Vec<_>) =
                 all.iter().map(|one| check(root, one, value, place)).partition(Result::is_ok);
             if fits.is_empty() || fits.len() > at_most {
-                // The alternative that came furthest tells most.
+                // Report the alternative that got furthest.
                 let told =
                     not.into_iter().filter_map(Result::err).max_by_key(|told| told.split(':').next().map(str::len));
                 return wrong(&format!("fits {} of {several}, {}", fits.len(), told.unwrap_or_default()));
@@ -109,7 +109,7 @@ fn is_a(name: &str, value: &Value) -> bool {
         "boolean" => value.is_boolean(),
         "string" => value.is_string(),
         "number" => value.is_number(),
-        // Each whole number here has the minimum 0.
+        // Every integer of the schema has the minimum 0.
         "integer" => value.is_u64(),
         "array" => value.is_array(),
         "object" => value.is_object(),
@@ -157,7 +157,7 @@ fn every_object_is_what_the_schema_says() {
             lines.push(format!("{id}{view} --json"));
         }
     }
-    // Everything against everything: two workflows, failures, other input, other order.
+    // All pairs: different workflows, failures, input, order.
     lines.extend(IDS.iter().flat_map(|a| IDS.iter().map(move |b| format!("diff {a} {b} --json"))));
     for line in lines {
         let ran = replay(&log, &line);
@@ -181,7 +181,7 @@ fn every_line_is_what_the_schema_says() {
     }
 }
 
-/// What is said of a whole log on the disk, and of files: `verify --all`, `doctor`, `report`, `export`, proofs.
+/// Output about a log on disk and about files: `verify --all`, `doctor`, `report`, `export`, proofs.
 #[test]
 fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/archive-v1");
@@ -259,7 +259,7 @@ fn a_schedule_is_what_the_schema_says() {
     holds(&ran.out).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// What a program reads that starts `serve` and wants to know where.
+/// The output of `serve` for programs that start it: its address.
 #[test]
 fn where_a_log_is_served_is_what_the_schema_says() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -272,7 +272,7 @@ fn where_a_log_is_served_is_what_the_schema_says() {
         .stderr(Stdio::null())
         .spawn()
         .expect("a server");
-    // It goes on until it is ended, so the object ends where its JSON does.
+    // The process keeps running, so parse only the first JSON value.
     let out = child.stdout.take().expect("its output");
     let written = serde_json::Deserializer::from_reader(out).into_iter::<Value>().next();
     child.kill().expect("it still serves");

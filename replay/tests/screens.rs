@@ -1,4 +1,4 @@
-//! What stands on the screen: standard output, standard error and exit code of whole command lines.
+//! Screens: standard output, standard error and exit code of complete command lines.
 
 use crate::common::{self, Log, Recorder, histories, id, replay, task};
 use cloacina_engine::core::codec::encode_standing;
@@ -80,8 +80,8 @@ fn narrow_terminal_with_colours() {
     insta::assert_snapshot!(ran.to_string().replace('\u{1b}', "ESC"));
 }
 
-/// An execution that the engine held (another graph, no workflow of its name, damage), or that no process ran any more, was
-/// `Running` in every view, and nothing said why it stood still.
+/// Regression test: an execution that the engine held back (another graph, unregistered workflow, damage), or that no
+/// process ran, was `Running` in every view, without a reason.
 #[test]
 fn every_view_says_how_an_execution_stands_why_and_what_to_do() {
     let (blocked, gone, hurt) = (id(0x31), id(0x32), id(0x33));
@@ -94,7 +94,7 @@ fn every_view_says_how_an_execution_stands_why_and_what_to_do() {
         let log = left(execution);
         log.0.post(stream_of(execution), Some(encode_standing(&standing).into()));
         assert_views_say(&log, standing.status.name(), standing.reason.as_deref().unwrap());
-        // Once its engine goes on with it, nothing of that is left.
+        // After the engine resumes it, the reason is gone.
         log.0.post(stream_of(execution), None);
         let ran = replay(&log, "@ explain extract");
         assert!(ran.out.contains("extract: Running") && ran.out.contains("runs"), "{ran}");
@@ -108,7 +108,7 @@ fn every_view_says_how_an_execution_stands_why_and_what_to_do() {
     assert_views_say(&paused.log(), "Paused", "no process has the log");
 }
 
-/// One task runs, another waits for it.
+/// One task is running, and another waits for it.
 fn left(execution: ExecutionId) -> Log {
     let log = Log::default();
     let tasks = vec![task("extract", &[]), task("load", &["extract"])];
@@ -141,7 +141,7 @@ fn assert_views_say(log: &Log, status: &str, reason: &str) {
     assert!(others.out.contains("no executions"), "{others}");
 }
 
-/// An execution that waited for its next attempt, or whose tasks waited for something outside, was `Running`.
+/// Regression test: an execution that waited for its next attempt, or for something outside, was `Running`.
 #[test]
 fn what_waits_is_waiting_and_says_until_when() {
     let log = left(id(0x36));
@@ -156,7 +156,7 @@ fn what_waits_is_waiting_and_says_until_when() {
     assert!(ran.out.contains("Deferred: tasks 'extract', 'load' wait for something outside"), "{ran}");
 }
 
-/// `zeta` failed at once, `alpha` later: the hint, the report and the line of what failed took the first by name.
+/// Regression test: if `zeta` failed before `alpha`, the hint, the report and the failure line named the first by name.
 #[test]
 fn every_view_names_the_failure_that_came_first() {
     let log = Log::default();
@@ -180,8 +180,8 @@ fn every_view_names_the_failure_that_came_first() {
     assert!(report.contains("\"first_failure\":\"zeta\""), "the page names it, too");
 }
 
-/// A recovery with other code or another graph was a line with a process in it; a task that was taken out was unknown to
-/// `explain`, although its events stood in the table.
+/// Regression test: a recovery with other code or another graph showed only the process. `explain` did not know a
+/// removed task, although the table had its events.
 #[test]
 fn what_a_recovery_changed_is_told_and_what_it_took_out_can_be_explained() {
     let log = Log::default();
@@ -217,13 +217,13 @@ fn what_a_recovery_changed_is_told_and_what_it_took_out_can_be_explained() {
     assert!(ran.out.contains("removed: check is no longer in the graph"), "{ran}");
     let said: Value = serde_json::from_str(&replay(&log, "@ explain check --json").out).unwrap();
     assert_eq!(said["tasks"][0]["task"], "check");
-    // Whoever recovers with the same workflow changes nothing.
+    // A recovery with the same workflow shows no changes.
     run.recover();
     let ran = replay(&log, "@ --full");
     assert_eq!(ran.out.matches("code changed").count(), 1, "{ran}");
 }
 
-/// A traceback of a library's depths began with the library, and three attempts with the same one filled the screen.
+/// Regression test: tracebacks began with a library's frames, and three attempts with the same one filled the screen.
 #[test]
 fn a_traceback_begins_with_the_users_own_frame_and_is_told_once() {
     let log = Log::default();
@@ -244,7 +244,7 @@ fn a_traceback_begins_with_the_users_own_frame_and_is_told_once() {
     assert!(replay(&log, "@").out.contains(own), "the table, too");
 }
 
-/// `serve --help` offered `--at`, `--time` and `--jsonl`, and other commands what they refuse.
+/// Regression test: `serve --help` offered `--at`, `--time` and `--jsonl`, and other commands options that they refuse.
 #[test]
 fn the_help_of_a_command_offers_only_what_has_a_meaning_for_it() {
     let log = histories::all();
@@ -261,7 +261,7 @@ fn the_help_of_a_command_offers_only_what_has_a_meaning_for_it() {
     assert_eq!(offered("diff"), ["ignore", "log", "json", "color"]);
     assert_eq!(offered("list"), ["status", "workflow", "since", "limit", "log", "json", "jsonl", "time", "color"]);
     assert_eq!(offered("report"), ["output", "log", "json"]);
-    // What is hidden is still taken where it stands, and refused in words.
+    // Hidden options are still parsed, and refused with a message.
     let ran = replay(&log, "@ verify --at 3");
     assert!(ran.err.contains("`--at` cannot be used with `verify`"), "{ran}");
     assert_eq!(replay(&log, "@ explain extract --at 3 --time utc").code, 3, "no such task, but such options");
@@ -278,7 +278,7 @@ fn no_line_is_wider_than_the_terminal() {
         for arguments in views.iter().chain(&more) {
             let ran = common::replay_with(&open, Some(width), &format!("{arguments} --color never"));
             assert_eq!(ran.code, 0, "{arguments}: {}", ran.err);
-            // The header is whole: what it names is what one looks for, or types.
+            // The header is never cut: users search for and type its ids and names.
             for line in ran.out.lines().skip_while(|line| !line.is_empty()) {
                 assert!(line.chars().count() <= width, "{arguments} at {width}: {line}");
             }

@@ -1,4 +1,4 @@
-//! `replay serve`: who is answered, and what is pushed while a log is written.
+//! `replay serve`: access control, and live updates while a log is written.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ use cloacina_store::{Options, open};
 use serde_json::Value;
 use tokio::sync::oneshot::Sender;
 
-/// A server that answers until it is dropped.
+/// A server that runs until it is dropped.
 struct Running {
     host: String,
     token: String,
@@ -64,7 +64,7 @@ impl Running {
         BufReader::new(stream)
     }
 
-    /// The status, the head and the body of an answer.
+    /// Sends a request. Returns the status, the head and the body of the response.
     fn ask(&self, method: &str, path: &str, host: &str) -> (u16, String, String) {
         let mut all = String::new();
         self.connect(method, path, host).read_to_string(&mut all).unwrap();
@@ -76,7 +76,7 @@ impl Running {
         self.ask("GET", &format!("/{}/{path}", self.token), &self.host)
     }
 
-    /// A connection on which this was sent and nothing is read.
+    /// Opens a connection and sends a text, without reading.
     fn send(&self, text: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -89,11 +89,11 @@ impl Running {
     }
 }
 
-/// A stream of events, as it arrives.
+/// A stream of server-sent events.
 struct Events(BufReader<TcpStream>);
 
 impl Events {
-    /// The next message, and its kind.
+    /// Returns the next message and its kind.
     fn any(&mut self) -> (String, Value) {
         let mut kind = String::new();
         loop {
@@ -108,7 +108,7 @@ impl Events {
         }
     }
 
-    /// The next message of a kind.
+    /// Returns the next message of a kind.
     fn next(&mut self, kind: &str) -> Value {
         loop {
             let (is, message) = self.any();
@@ -118,7 +118,7 @@ impl Events {
         }
     }
 
-    /// The messages of a kind up to the first that will do.
+    /// Returns the messages of a kind up to the first that satisfies `will_do`.
     fn until(&mut self, kind: &str, will_do: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut all = Vec::new();
         loop {
@@ -193,7 +193,7 @@ fn pages_may_run_nothing_but_their_own_program_and_ask_nobody_else() {
     assert_eq!(status, 404, "{body}");
 }
 
-/// The sum of what a page has: the seqs of events and frames.
+/// The seqs of all events or frames that a page has received.
 fn seqs(messages: &[Value], name: &str) -> Vec<u64> {
     let members = messages.iter().flat_map(|message| message[name].as_array().unwrap());
     members.map(|member| member["seq"].as_u64().unwrap()).collect()
@@ -276,14 +276,14 @@ fn a_log_that_nobody_has_is_copied_once_and_not_for_every_page() {
     for _ in 0..3 {
         assert_eq!(server.get("").0, 200);
     }
-    // Whenever the log is opened anew the list is told anew. It was not: what comes next is that an engine has it.
+    // Reopening the log would resend the list. It was not reopened: the next message says that an engine has the log.
     let log = log_on_disk(directory.path());
     let (kind, standing) = list.any();
     assert_eq!((&*kind, &standing["live"]), ("standing", &Value::Bool(true)));
     drop(log);
 }
 
-/// Somebody erases a value while two pages show it: one of the end, one that was made before it.
+/// A value is erased while two pages show it: one made after the end of the execution, one before.
 #[test]
 fn what_is_erased_while_a_page_is_open_goes_from_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -305,11 +305,11 @@ fn what_is_erased_while_a_page_is_open_goes_from_it() {
         assert!(history.contains("case 311") && !history.contains("12345678901234567890"), "{history}");
     }
     let erased = entries(&*log.0, id).filter(|entry| entry.as_ref().unwrap().erased.is_some()).count();
-    // A page that was made now knows of it, and is told of the next one alone.
+    // A new page has this erasure, and receives only the next one.
     let mut knows = server.listen(&format!("x/{id}/events?from=99&erased={erased}"));
     knows.next("standing");
     erase(&log, id, What::Key("request_id".to_owned()), "case 312");
-    // The body is gone a moment before the log says why: a page that looks just then is told of that first.
+    // The body is gone a moment before the log says why, so a page may first receive an erasure without a reason.
     while !knows.next("whole")["history"].as_str().unwrap().contains("case 312") {}
 }
 
@@ -321,7 +321,7 @@ fn left(directory: &Path) -> std::path::PathBuf {
     directory.join("log")
 }
 
-/// Waits until the server has closed a connection, whatever it sent before.
+/// Waits until the server closes a connection, ignoring any data.
 fn is_closed(stream: &mut TcpStream) {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
@@ -332,8 +332,8 @@ fn is_closed(stream: &mut TcpStream) {
 
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 
-/// Any user of the machine could open connections, send half a request on each, and lock the owner out: the server kept
-/// them for ever, without having seen the token.
+/// Regression test: any user of the machine could lock the owner out by opening connections and sending half a request
+/// on each. The server kept them for ever, without having seen the token.
 #[test]
 fn whoever_holds_connections_without_the_token_makes_place_for_the_owner() {
     let directory = tempfile::tempdir().unwrap();
@@ -347,7 +347,7 @@ fn whoever_holds_connections_without_the_token_makes_place_for_the_owner() {
         "G",
         "GET / HT",
         "GET / HTTP/1.1\r\nHost: x\r\nX: ",
-        // Slow bodies: the head is whole, and what it announces never comes.
+        // Slow bodies: a complete head, and a body that never arrives.
         &format!("{stranger}Content-Length: 1000\r\n\r\n1"),
         &format!("{stranger}Transfer-Encoding: chunked\r\n\r\n5\r\nab"),
         &format!("{stranger}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n"),
@@ -357,7 +357,7 @@ fn whoever_holds_connections_without_the_token_makes_place_for_the_owner() {
         held.extend(halves.iter().map(|half| server.send(half)));
         assert_eq!(server.get("").0, 200);
     }
-    // The first ones made place; who listens with the token was left alone.
+    // The first ones were evicted; the event stream with the token was not.
     held[..40].iter_mut().for_each(is_closed);
     assert_eq!(server.get("").0, 200);
     let log = log_on_disk(directory.path());
@@ -373,17 +373,17 @@ fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_given_up() {
     for half in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\n"] {
         is_closed(&mut server.send(half));
     }
-    // With the token, and kept: the answer comes, and after it the next head has to.
+    // With the token and keep-alive: after the response, the timeout for the next head applies.
     let mut kept = server.send(&format!("GET /{}/ HTTP/1.1\r\nHost: {}\r\n\r\n", server.token, server.host));
     let mut answer = String::new();
     kept.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    // Without it nothing is kept.
+    // Without the token there is no keep-alive.
     let mut refused = server.send(&format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", server.host));
     let mut answer = String::new();
     refused.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("403") && answer.contains("connection: close"), "{answer}");
-    // A stream has no head to wait for.
+    // The timeout does not apply to an event stream.
     let mut list = server.listen("events");
     list.next("standing");
     let log = log_on_disk(directory.path());
@@ -391,7 +391,7 @@ fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_given_up() {
     drop(log);
 }
 
-/// Tabs of a browser that is suspended go on listening and read nothing: the newest page is the one that somebody sees.
+/// Tabs of a suspended browser keep listening and read nothing. The newest page, which the user sees, must be served.
 #[test]
 fn the_newest_page_is_served_however_many_listen_and_read_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -408,8 +408,8 @@ fn the_newest_page_is_served_however_many_listen_and_read_nothing() {
     assert_eq!(server.get("").0, 200);
 }
 
-/// The same by a process with few descriptors: an error of accepting a connection is no reason to end, or to wait until
-/// whoever holds them has gone.
+/// The same in a process with few descriptors: after an error of `accept`, the server neither ends nor waits until
+/// clients disconnect.
 #[test]
 fn a_server_that_has_no_descriptor_left_answers_on() {
     let directory = tempfile::tempdir().unwrap();
@@ -437,13 +437,13 @@ fn a_server_that_has_no_descriptor_left_answers_on() {
     child.wait().unwrap();
 }
 
-/// The list said "Failed" and nobody knew why before they had opened the page.
+/// Regression test: the list said "Failed" without the reason.
 #[test]
 fn the_list_says_why_an_execution_failed_was_cancelled_or_is_paused() {
     let directory = tempfile::tempdir().unwrap();
     let log = log_on_disk(directory.path());
     histories::all_into(&log);
-    // What runs when an execution is paused ends after the pause.
+    // Attempts that are running at a pause end after it.
     let mut run = Recorder::start(&log, id(0x99), "held", vec![task("a", &[]), task("b", &["a"])], &[]);
     run.begin("a", 0).command(Command::Pause(Request { by: "ann".into(), reason: Some("until Monday".into()) }));
     run.wait(5).finish("a", |_| Ok(()));

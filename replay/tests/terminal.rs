@@ -1,4 +1,4 @@
-//! The program in a terminal: a pseudo-terminal, and what its screen shows.
+//! The program in a pseudo-terminal, and the content of its screen.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -10,19 +10,19 @@ use crate::common::{Log, Recorder, histories, id, json, task};
 use cloacina_store::{Options, open};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-/// What nobody waits for longer.
+/// The timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a terminal has got.
-struct Got {
+/// The output that a terminal has received.
+struct Received {
     parser: vt100::Parser,
-    /// All of it, also what is no longer on the screen.
+    /// All output, including what has scrolled off the screen.
     all: Vec<u8>,
     ended: bool,
 }
 
 struct Terminal {
-    screen: Arc<(Mutex<Got>, Condvar)>,
+    screen: Arc<(Mutex<Received>, Condvar)>,
     keys: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
     _master: Box<dyn MasterPty + Send>,
@@ -33,7 +33,7 @@ impl Terminal {
         Self::start_at(120, directory, arguments, variables)
     }
 
-    /// In a terminal of so many columns.
+    /// Starts the program in a terminal of `cols` columns.
     fn start_at(cols: u16, directory: &Path, arguments: &str, variables: &[(&str, &str)]) -> Self {
         let size = PtySize { rows: 30, cols, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
@@ -48,13 +48,13 @@ impl Terminal {
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut reader = pair.master.try_clone_reader().unwrap();
-        let got = Got { parser: vt100::Parser::new(30, cols, 1_000), all: Vec::new(), ended: false };
+        let got = Received { parser: vt100::Parser::new(30, cols, 1_000), all: Vec::new(), ended: false };
         let screen = Arc::new((Mutex::new(got), Condvar::new()));
         let shared = screen.clone();
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             loop {
-                // At its end a pseudo-terminal gives an error.
+                // A pseudo-terminal returns an error at its end.
                 let count = reader.read(&mut bytes).unwrap_or(0);
                 let mut screen = shared.0.lock().unwrap();
                 screen.parser.process(&bytes[..count]);
@@ -75,22 +75,22 @@ impl Terminal {
         self
     }
 
-    /// Waits until the screen shows all of this. It is drawn piece by piece.
+    /// Waits until the screen shows all of these texts, since it is drawn piece by piece.
     fn shows(&self, texts: &[&str]) {
         texts.iter().for_each(|text| self.until(text));
     }
 
-    /// Waits until the screen shows this.
+    /// Waits until the screen shows this text.
     fn until(&self, text: &str) {
         self.wait(text, |got| got.parser.screen().contents().contains(text));
     }
 
-    /// Waits until this was shown, though it may be gone again.
+    /// Waits until this text has been shown, even if it is gone again.
     fn was_shown(&self, text: &str) {
         self.wait(text, |got| String::from_utf8_lossy(&got.all).contains(text));
     }
 
-    fn wait(&self, text: &str, has: impl Fn(&Got) -> bool) {
+    fn wait(&self, text: &str, has: impl Fn(&Received) -> bool) {
         let until = Instant::now() + PATIENCE;
         let mut screen = self.screen.0.lock().unwrap();
         while !has(&screen) {
@@ -105,7 +105,7 @@ impl Terminal {
         signal(name, self.child.process_id().unwrap());
     }
 
-    /// Waits for its end, and gives all that is on the screen and the exit code.
+    /// Waits for the end of the process. Returns the content of the screen and the exit code.
     fn end(mut self) -> (String, u32) {
         let code = self.child.wait().unwrap().exit_code();
         let until = Instant::now() + PATIENCE;
@@ -143,7 +143,7 @@ fn stepping_shows_the_state_after_each_event_and_the_command_for_it() {
     terminal.shows(&["after seq 16", "no answer f", "▶     16  ExecutionFailed"]);
     terminal.press(LEFT).until("$ replay 51b00003 --at 15");
     terminal.press(RIGHT).until("$ replay 51b00003 --at 16");
-    // The last tasks that began are those that were skipped.
+    // The last events of tasks are those of skipped ones.
     terminal.press(SHIFT_LEFT).until("--at 15");
     terminal.press(SHIFT_LEFT).press(SHIFT_LEFT);
     terminal.shows(&["$ replay 51b00003 --at 11", "▶     11  TaskStarted load", "load     Running"]);
@@ -175,7 +175,7 @@ fn panels_tell_why_what_a_step_changed_and_the_graph() {
     assert_eq!(terminal.end().1, 0);
 }
 
-/// In a terminal of the usual 80 columns the keys were cut in the middle of a word, "quit" among those that were gone, and
+/// Regression test: in a terminal of 80 columns the line of keys was cut in the middle of a word, without "quit", and
 /// nothing said how to see the rest.
 #[test]
 fn the_keys_and_messages_of_stepping_fit_in_narrow_terminals_and_help_is_a_key_away() {
@@ -184,7 +184,7 @@ fn the_keys_and_messages_of_stepping_fit_in_narrow_terminals_and_help_is_a_key_a
         let mut terminal = Terminal::start_at(columns, directory.path(), "51b00003 -i", &[]);
         terminal.shows(&["$ replay 51b00003 --at 16", "nightly Failed · seq 16 of 16", "? help · q quit", "▶     16"]);
         terminal.shows(&["read-only", "←/→ event · shift ←/→ task ·"]);
-        // A long filter leaves what else the line says.
+        // A long filter does not hide the rest of the line.
         terminal.press("/ExecutionFailedAndMuchMoreThanFitsIntoALineOfThisWidth");
         terminal.until("OfThisWidth▏");
         terminal.press("\r").until("0 of 17");
@@ -195,7 +195,7 @@ fn the_keys_and_messages_of_stepping_fit_in_narrow_terminals_and_help_is_a_key_a
         terminal.shows(&["Keys", "where the value of a key came", "closes this help", "? help · q quit"]);
         terminal.press("?").until("▶     16");
         terminal.press("?").until("closes this help");
-        // Escape closes the help and not the program; any other key does what it does.
+        // Escape closes the help and not the program; other keys keep their function.
         terminal.press("\u{1b}").until("▶     16");
         terminal.press("?").until("closes this help");
         terminal.press(LEFT).until("--at 15");
@@ -225,14 +225,13 @@ fn long_output_goes_through_the_pager_and_short_output_does_not() {
     let (shown, code) = Terminal::start(directory.path(), "9f3ac101", &pager).end();
     assert!(shown.contains("execution …9f3ac101") && !shown.contains("paged:"), "{shown}");
     assert_eq!(code, 0);
-    // The hint stands below what the pager showed, not in it.
+    // The hint is printed below the pager's output.
     let (shown, _) = Terminal::start(directory.path(), "51b00003 --full", &pager).end();
     let last = shown.trim_end().lines().last().unwrap();
     assert!(last.starts_with("hint: replay 51b00003"), "{shown}");
 }
 
-/// A `PAGER` that is not installed took the whole output with it; a terminal that is dumb was written to with colours and a
-/// pager.
+/// Regression test: a `PAGER` that is not installed swallowed the output; a dumb terminal got colours and a pager.
 #[test]
 fn without_a_pager_that_is_there_and_in_a_dumb_terminal_output_is_written_as_it_is() {
     let directory = log();
@@ -273,7 +272,7 @@ fn a_shell_is_offered_commands_and_the_ids_of_executions() {
     assert!(commands.contains("graph"), "{commands}");
 }
 
-/// An execution of 40,082 events: forty tasks after each other, each of which writes a thousand keys.
+/// An execution of 40,082 events: a chain of forty tasks that each write a thousand keys.
 fn long() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let log = Log(Arc::new(open(&directory.path().join("flow.db"), &Options::default()).unwrap()));
@@ -291,7 +290,7 @@ fn long() -> tempfile::TempDir {
     directory
 }
 
-/// The second that a bar waits for goes by while the process stands still, however fast the computer is.
+/// Stops the process for a second, so that the progress bar appears however fast the machine is.
 fn let_a_second_go_by(process: u32) {
     signal("STOP", process);
     std::thread::sleep(Duration::from_millis(1_100));
@@ -302,7 +301,7 @@ fn let_a_second_go_by(process: u32) {
 fn what_takes_longer_than_a_second_says_in_a_terminal_how_far_it_is() {
     let directory = long();
     let terminal = Terminal::start(directory.path(), "00000001 verify", &[]);
-    // The header of a long history stands there before the rest is read.
+    // The header of a long history is shown before the rest is read.
     terminal.until("read-only, no task code is run");
     let_a_second_go_by(terminal.child.process_id().unwrap());
     terminal.was_shown(" of 40,082 events, ");
@@ -334,7 +333,7 @@ fn how_far_it_is_is_never_said_in_a_pipe() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
-/// Ctrl-C, as the terminal sends it, ends the looking and not the execution.
+/// Ctrl-C from the terminal ends `--follow` and not the execution.
 #[test]
 fn ctrl_c_detaches_from_what_is_followed_and_it_runs_on() {
     let directory = tempfile::tempdir().unwrap();
@@ -352,7 +351,7 @@ fn ctrl_c_detaches_from_what_is_followed_and_it_runs_on() {
         "{shown}"
     );
 
-    // The same by a signal to the process alone, which no terminal sends.
+    // The same by a signal to the process only.
     let terminal = Terminal::start(directory.path(), "@ --follow", &[]);
     terminal.until("TaskStarted");
     terminal.signal("INT");

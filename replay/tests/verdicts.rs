@@ -1,4 +1,4 @@
-//! What verifying says of a log that is not what was written, each thing by its own name.
+//! The verdicts of verification for each kind of damage.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn screen(alter: Alter, arguments: &str) -> String {
     replay_with(&open, None, arguments).to_string()
 }
 
-/// Puts another body into the record at `seq`, and seals it and all that follow anew, as a forger would who has the whole log.
+/// Replaces the body of the record at `seq`, and reseals it and all later records, like a forger with the whole log.
 fn forge(mut records: Vec<Record>, seq: u64, body: Option<Vec<u8>>) -> Vec<Record> {
     let mut previous = None;
     for record in &mut records {

@@ -1,4 +1,4 @@
-//! `replay verify --all`: a verdict for each execution, and one of the whole log; also where only one of them is broken.
+//! `replay verify --all`: a verdict for each execution and for the whole log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ struct Made {
 }
 
 impl Made {
-    /// All histories, in a log that was closed.
+    /// Creates a log with all histories, and closes it.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = Arc::new(open(&directory.path().join("log"), &Options::default()).unwrap());
@@ -42,13 +42,13 @@ impl Made {
         Ran { out: self.nameless(&ran.out), err: self.nameless(&ran.err), ..ran }
     }
 
-    /// Without where it is on this computer.
+    /// Replaces the path of the log.
     fn nameless(&self, text: &str) -> String {
         text.replace(&format!("{}/", self.directory.path().display()), "")
     }
 }
 
-/// Reads a log in which a byte of the body at seq 5 of one execution is another one.
+/// A reader that flips a byte of the body at seq 5 of one execution.
 struct OneFlipped(Box<dyn LogReader>);
 
 impl LogReader for OneFlipped {
@@ -88,20 +88,20 @@ fn one_broken_execution_is_named_and_the_others_are_whole() {
     insta::assert_snapshot!(without_hashes(&ran.to_string()));
 }
 
-/// It said "9 executions are whole, the log is not", and no word of what was lost then; and where all of them were broken,
-/// that "the others are" whole.
+/// Regression test: the output was "9 executions are whole, the log is not", without what was lost. With all executions
+/// damaged it still said that "the others are" whole.
 #[test]
 fn what_is_lost_with_the_end_of_a_log_is_said() {
     let mut log_alone = 0;
     let made = Made::new();
-    // So that the end of the log has something of it alone.
+    // Gives the end of the log a record that belongs to no execution.
     for _ in 0..3 {
         open(&made.path(), &Options::default()).unwrap().close().unwrap();
     }
     let file = made.path().join("segments/0000000001");
     let whole = fs::read(&file).unwrap();
     let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
-    // Its end byte by byte; of what lies before, some of all.
+    // Flips one byte: near the end at short intervals, before that at sampled offsets.
     let backs = (0..2_000).step_by(61).chain((2_000..used).step_by(used / 80));
     for back in backs {
         let mut damaged = whole.clone();
@@ -137,7 +137,7 @@ fn says_once_what_is_wrong_with_all(ran: &Ran) {
     assert!((1..=3).contains(&notes), "what is wrong with all of them is said once: {ran}");
 }
 
-/// Reads a log whose executions are all in one damaged place of it.
+/// A reader that finds every execution damaged.
 struct NothingFits(Box<dyn LogReader>);
 
 impl LogReader for NothingFits {
@@ -160,7 +160,7 @@ fn what_is_wrong_with_all_executions_is_said_once() {
     says_once_what_is_wrong_with_all(&ran);
 }
 
-/// Salts make hashes different in each log: they become one word, and so do the spaces after them.
+/// Replaces hashes, which depend on random salts, and the spaces after them by one word.
 fn without_hashes(text: &str) -> String {
     let is_hash = |word: &str| {
         word.trim_end_matches(',').len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b',')
@@ -198,7 +198,7 @@ fn each_execution_has_its_verdict_in_json() {
     assert_eq!(first["seq"], 5);
 }
 
-/// Refuses every log.
+/// An opener that refuses every log.
 fn refused(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
     Err(OpenError::Damaged { path: path.to_owned(), what: "its end is missing".to_owned() })
 }
@@ -214,7 +214,7 @@ fn a_log_that_cannot_be_opened_says_so_and_is_not_called_whole() {
     assert_eq!((&json["ok"], json["whole"]["unreadable"].is_string()), (&false.into(), true));
 }
 
-/// Reads a log whose list of executions is damaged.
+/// A reader with a damaged list of executions.
 struct NoList(Box<dyn LogReader>);
 
 impl LogReader for NoList {
@@ -225,7 +225,7 @@ impl LogReader for NoList {
     }
 }
 
-/// It was told with the exit code of a log that cannot be read, though all that was asked is whether it is whole.
+/// Regression test: the exit code was that of an unreadable log, although the command verifies it.
 #[test]
 fn a_damaged_list_of_executions_is_a_finding() {
     let made = Made::new();
@@ -252,7 +252,7 @@ fn a_log_of_which_nothing_can_be_read_is_not_what_was_written() {
     assert!(ran.err.contains("its head file") && !ran.err.contains("hint: replay verify --all"), "{ran}");
 }
 
-/// Reads a log in which, once its executions are listed, one is pruned and a value of another is erased.
+/// A reader of a log in which, after its executions are listed, one is pruned and a value of another is erased.
 struct ChangedMeanwhile(Box<dyn LogReader>, Once);
 
 impl ChangedMeanwhile {
@@ -288,7 +288,7 @@ impl LogReader for ChangedMeanwhile {
     }
 }
 
-/// `replay verify --all` beside `cloaca log prune` reported a sound log as damaged.
+/// Regression test: `replay verify --all` during `cloaca log prune` said that an intact log was damaged.
 #[test]
 fn what_was_pruned_while_it_was_verified_is_no_damage_and_said() {
     let open: Opens = |path| Ok(Box::new(ChangedMeanwhile(open_reader(path)?, Once::new())));

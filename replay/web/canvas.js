@@ -1,5 +1,4 @@
-// What both pictures need of a canvas: the theme's colours, sharp pixels on any screen, and a picture only when
-// something has changed.
+// Shared canvas code of the graph and the timeline: the theme's colours, device pixels, and redrawing only after a change.
 
 import { element, oncePerFrame } from "./dom.js";
 
@@ -11,7 +10,7 @@ const COLOURS = [
 const probe = element("span", { hidden: true });
 let palette;
 
-/** The theme's colours, by name, as a canvas takes them. */
+/** The theme's colours, by name, in the form that a canvas needs. */
 export function colours() {
   if (palette) return palette;
   document.body.append(probe);
@@ -24,12 +23,12 @@ export function colours() {
   return palette;
 }
 
-/** After the theme has changed, the colours are others. */
+/** Clears the cached colours, after the theme has changed. */
 export function forgetColours() {
   palette = undefined;
 }
 
-/** A canvas that fills its element and asks to be drawn when it must be. `draw` gets the context, width and height. */
+/** A canvas that fills its element and redraws when necessary. `draw` receives the context, width and height. */
 export class Picture {
   constructor(host, draw) {
     this.host = host;
@@ -62,7 +61,7 @@ export class Picture {
 
 const widths = new Map();
 
-/** Remembers what `find` gives for a text in the context's present font and so many pixels. */
+/** Caches the result of `find` for a text, the context's present font and the room in pixels. */
 function remembered(context, kind, text, room, find) {
   const key = `${kind}\n${context.font}\n${Math.floor(room)}\n${text}`;
   let found = widths.get(key);
@@ -74,8 +73,8 @@ function remembered(context, kind, text, room, find) {
   return found;
 }
 
-/** The most of something from 0 to `most` that still fits. */
-function mostThat(most, fits) {
+/** The largest number from 0 to `most` that fits, by binary search. */
+function largestThat(most, fits) {
   let [low, high] = [0, most];
   while (low < high) {
     const middle = Math.ceil((low + high) / 2);
@@ -85,21 +84,21 @@ function mostThat(most, fits) {
   return low;
 }
 
-/** A text cut to so many pixels, in the context's present font. It is cut in its middle: names differ at their ends. */
+/** A text cut to `room` pixels in the context's present font. The middle is cut, since names differ at their ends. */
 export function fitted(context, text, room) {
   return remembered(context, "cut", text, room, () => {
     if (context.measureText(text).width <= room) return text;
     const cutTo = (letters) => `${text.slice(0, Math.ceil(letters / 2))}…${text.slice(text.length - Math.floor(letters / 2))}`;
-    return cutTo(mostThat(text.length - 1, (letters) => context.measureText(cutTo(letters)).width <= room));
+    return cutTo(largestThat(text.length - 1, (letters) => context.measureText(cutTo(letters)).width <= room));
   });
 }
 
-/** Where a name may be broken: after what divides its words, and before a capital. */
+/** Where a name may be broken into lines: after a separator, and before a capital. */
 const BREAK = /(?<=[_\-.\s/:])|(?<=[\p{Ll}\d])(?=\p{Lu})/u;
 
 /**
- * A name in lines of so many pixels, in the first of some `{ font, most }` in which so many lines hold it. In one that is
- * too long for all of them something is missing before its last line: its beginning and its end are there.
+ * A name broken into lines of `room` pixels, in the first of the `sizes` (`{ font, most }`) of which `most` lines hold it. A
+ * name that is too long for all of them is cut before its last line, so that its beginning and its end are shown.
  */
 export function inLines(context, text, room, sizes) {
   for (const [at, { font, most }] of sizes.entries()) {
@@ -119,12 +118,12 @@ function broken(context, text, room, most, isLast) {
     if (lines.length === most - 1) {
       if (!isLast) return undefined;
       const end = rest;
-      return [...lines, `…${end.slice(end.length - mostThat(end.length, (letters) => fits(`…${end.slice(end.length - letters)}`)))}`];
+      return [...lines, `…${end.slice(end.length - largestThat(end.length, (letters) => fits(`…${end.slice(end.length - letters)}`)))}`];
     }
     const words = rest.split(BREAK);
-    const whole = words.slice(0, mostThat(words.length, (count) => fits(words.slice(0, count).join("").trimEnd()))).join("");
-    // A word that is longer than a line, and all but the end of a name that is cut, fill their line.
-    const filled = rest.slice(0, Math.max(1, mostThat(rest.length, (letters) => fits(rest.slice(0, letters)))));
+    const whole = words.slice(0, largestThat(words.length, (count) => fits(words.slice(0, count).join("").trimEnd()))).join("");
+    // Fill the line if a word is longer than a line, or before the cut of a name that is too long.
+    const filled = rest.slice(0, Math.max(1, largestThat(rest.length, (letters) => fits(rest.slice(0, letters)))));
     const line = whole === "" || (isLast && lines.length === most - 2 && !fits(rest.slice(whole.length).trimStart())) ? filled : whole;
     lines.push(line.trimEnd());
     rest = rest.slice(line.length).trimStart();
@@ -132,7 +131,7 @@ function broken(context, text, room, most, isLast) {
   return [...lines, rest];
 }
 
-/** The page's fonts, as a canvas takes them. */
+/** The page's fonts, in the form that a canvas needs. */
 export const FONT = '12px ui-sans-serif, system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif';
 export const SMALL = '11px ui-sans-serif, system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif';
 export const SIGNS = '12px "DejaVu Sans", "Segoe UI Symbol", "Apple Symbols", "Noto Sans Symbols2", sans-serif';

@@ -1,18 +1,18 @@
-// The graph: tasks in layers, coloured by how they stand at the moment. Where tasks lie was worked out by the report.
+// The graph: tasks in layers, coloured by their state at the moment. The report contains the layers and rows.
 
 import { colours, FONT, inLines, Picture, SIGNS, SMALL } from "./canvas.js";
 import { announce, clean, cleanLine, element } from "./dom.js";
-import { HIGH, placed } from "./placing.js";
-import { look } from "./words.js";
+import { BOX_HEIGHT, layOut } from "./layout.js";
+import { appearance } from "./words.js";
 
-/** Below this scale names cannot be read, and a task is a coloured block. */
+/** Below this scale names are not legible, and a task is a coloured block. */
 const READABLE = 0.5;
-/** How high the graph is at most where panels stand below each other, of the window's height. */
+/** The maximum height of the graph if panels are stacked, as a fraction of the window's height. */
 const HIGHEST = 0.46;
-/** How a name is written in its box: the first that holds it. */
+/** The font and the number of lines for a name in its box: the first that fits is used. */
 const NAME_SIZES = [{ font: FONT, most: 2 }, { font: SMALL, most: 2 }, { font: SMALL, most: 3 }];
 
-/** Shows the graph in an element. `page` knows the moment, what is chosen, and what to do when a task is chosen. */
+/** The graph in an element. `page` has the moment and the selection, and handles the choice of a task. */
 export class GraphView {
   /**
    * The tasks with their places, once they are laid out.
@@ -27,10 +27,10 @@ export class GraphView {
     this.x = 0;
     this.y = 0;
     this.moved = false;
-    /** How many tasks and edges the last picture was made of. */
+    /** How many tasks and edges were drawn last. */
     this.drawn = { tasks: 0, edges: 0 };
     this.layout = undefined;
-    /** How large all of it is, as it was laid out last. */
+    /** The total size of the last layout. */
     this.all = { wide: 0, high: 0, scale: 1, folded: false };
     this.fitted = "";
     this.edges = new Picture(host, (context) => this.#drawEdges(context));
@@ -45,51 +45,51 @@ export class GraphView {
     host.parentElement.querySelector(".tools").append(
       element("button", { title: "Smaller", "aria-label": "Zoom out", onclick: () => this.#zoom(1 / 1.4) }, "−"),
       element("button", { title: "Larger", "aria-label": "Zoom in", onclick: () => this.#zoom(1.4) }, "+"),
-      element("button", { title: "Show all of it", onclick: () => this.fit() }, "Fit"),
+      element("button", { title: "Show the whole graph", onclick: () => this.fit() }, "Fit"),
     );
   }
 
-  /** Shows the moment as it is now. */
+  /** Shows the present moment. */
   update() {
     const layout = this.page.past.layouts.get(this.page.moment.definition);
-    if (layout && layout !== this.layout) this.#take(layout);
+    if (layout && layout !== this.layout) this.#setLayout(layout);
     this.picture.redraw();
   }
 
-  /** Shows what is chosen now, too. */
-  chosen() {
+  /** Shows the present selection. */
+  selectionChanged() {
     this.#reveal(this.page.task);
     this.edges.redraw();
     this.picture.redraw();
   }
 
-  /** Draws all of it anew: the theme has changed, or the filter. */
+  /** Redraws everything, after a change of the theme or the filter. */
   redraw() {
     this.edges.redraw();
     this.picture.redraw();
   }
 
-  /** Shows all of the graph. */
+  /** Shows the whole graph. */
   fit() {
     this.moved = false;
     this.redraw();
   }
 
-  #take(layout) {
+  #setLayout(layout) {
     this.layout = layout;
     this.fitted = "";
     this.fit();
   }
 
-  /** Lays all of it out for a panel of this size, and shows all of it. */
+  /** Lays the graph out for a panel of this size, and shows all of it. */
   #fitTo(width, height) {
     const size = `${width}×${height} ${innerHeight}`;
     if (this.fitted !== size) {
       this.fitted = size;
-      // Where the panel may be as high as what is in it: within the height that the style allows.
-      const { wide: most, high: tall, scale: by } = placed(this.layout, width, innerHeight * HIGHEST);
+      // The height that the panel takes if the style lets it grow with its content.
+      const { wide: most, high: tall, scale: by } = layOut(this.layout, width, innerHeight * HIGHEST);
       this.host.style.setProperty("--wanted", `${Math.ceil(tall * Math.min(by, width / most))}px`);
-      const { nodes, lines, wide, high, scale, folded } = placed(this.layout, width, height);
+      const { nodes, lines, wide, high, scale, folded } = layOut(this.layout, width, height);
       this.nodes = nodes.map((node) => ({ ...node, name: cleanLine(node.task.slice(0, 200)) }));
       this.places = new Map(this.nodes.map((node) => [node.task, node]));
       this.lines = lines;
@@ -116,7 +116,7 @@ export class GraphView {
     const lit = (line) => chosen !== undefined && (line.from === chosen || line.to === chosen);
     context.lineWidth = 1.25 / Math.max(this.scale, 0.5);
     context.strokeStyle = palette.line;
-    // Where layers are folded, edges pass behind tasks that they have nothing to do with.
+    // With folded layers, edges pass behind unrelated tasks.
     context.globalAlpha = seen.length > 2_000 || this.all.folded ? 0.6 : 1;
     stroke(context, seen.filter((line) => !lit(line)));
     context.globalAlpha = 1;
@@ -138,10 +138,10 @@ export class GraphView {
     let drawn = 0;
     context.textBaseline = "middle";
     for (const node of this.nodes) {
-      if (node.x > right || node.x + node.wide < left || node.y > bottom || node.y + HIGH < top) continue;
+      if (node.x > right || node.x + node.wide < left || node.y > bottom || node.y + BOX_HEIGHT < top) continue;
       drawn += 1;
       const known = moment.tasks.get(node.task);
-      const state = look(moment.state(node.task));
+      const state = appearance(moment.state(node.task));
       context.globalAlpha = filter && !filter(node.task) ? 0.25 : 1;
       if (this.scale < READABLE) block(context, node, palette[state.colour], state);
       else box(context, node, palette, state, known?.attempts ?? 0);
@@ -181,7 +181,7 @@ export class GraphView {
     const box = this.host.getBoundingClientRect();
     const x = (event.clientX - box.left - this.x) / this.scale;
     const y = (event.clientY - box.top - this.y) / this.scale;
-    return this.nodes?.find((node) => x >= node.x && x <= node.x + node.wide && y >= node.y && y <= node.y + HIGH)?.task;
+    return this.nodes?.find((node) => x >= node.x && x <= node.x + node.wide && y >= node.y && y <= node.y + BOX_HEIGHT)?.task;
   }
 
   #press(event) {
@@ -206,7 +206,7 @@ export class GraphView {
   #hover(event) {
     const task = event.buttons ? undefined : this.#at(event);
     this.host.classList.toggle("over", task !== undefined);
-    this.host.title = task === undefined ? "" : `${clean(task)}: ${look(this.page.moment.state(task)).word}`;
+    this.host.title = task === undefined ? "" : `${clean(task)}: ${appearance(this.page.moment.state(task)).word}`;
   }
 
   #key(event) {
@@ -218,10 +218,10 @@ export class GraphView {
     const next = here ? nearestTowards(this.nodes, here, step) : this.nodes[0];
     if (!next) return;
     this.page.choose(next.task, { quietly: true });
-    announce(`${cleanLine(next.task)}, ${look(this.page.moment.state(next.task)).word}`);
+    announce(`${cleanLine(next.task)}, ${appearance(this.page.moment.state(next.task)).word}`);
   }
 
-  /** Moves the picture if a task lies outside of it. */
+  /** Scrolls a task into view. */
   #reveal(task) {
     const place = this.places?.get(task);
     if (!place || this.picture.width === 0) return;
@@ -229,14 +229,14 @@ export class GraphView {
     const x = place.x * this.scale + this.x;
     const y = place.y * this.scale + this.y;
     const { width, height } = this.picture;
-    if (x >= 0 && y >= 0 && x + wide <= width && y + HIGH * this.scale <= height) return;
+    if (x >= 0 && y >= 0 && x + wide <= width && y + BOX_HEIGHT * this.scale <= height) return;
     this.x += width / 2 - x - wide / 2;
-    this.y += height / 2 - y - (HIGH * this.scale) / 2;
+    this.y += height / 2 - y - (BOX_HEIGHT * this.scale) / 2;
     this.moved = true;
   }
 }
 
-/** The node next to another in a direction: as near as can be, and not far off the line. */
+/** The nearest node in a direction, preferring nodes close to the axis. */
 function nearestTowards(nodes, here, [right, down]) {
   let best;
   let bestCost = Infinity;
@@ -251,7 +251,7 @@ function nearestTowards(nodes, here, [right, down]) {
   return best;
 }
 
-/** Draws lines: curves from side to side, and round corners where a line turns to go to another band. */
+/** Draws lines: curves from left to right, with round corners where a line leads to another band. */
 function stroke(context, lines) {
   context.beginPath();
   for (const { points } of lines) {
@@ -272,20 +272,20 @@ function stroke(context, lines) {
 
 function outline(context, { x, y, wide }, by) {
   context.beginPath();
-  context.roundRect(x - by, y - by, wide + 2 * by, HIGH + 2 * by, 6 + by);
+  context.roundRect(x - by, y - by, wide + 2 * by, BOX_HEIGHT + 2 * by, 6 + by);
 }
 
-/** A task that is too small for its name: its colour, and a pattern of its state where colours fail. */
+/** Draws a task that is too small for its name: its colour, and a pattern of its state for those who cannot see colours. */
 function block(context, { x, y, wide }, colour, state) {
   context.fillStyle = colour;
   context.strokeStyle = colour;
   context.lineWidth = 8;
   if (state.colour === "pending" || state.colour === "skipped" || state.colour === "cancelled") {
-    context.strokeRect(x + 4, y + 4, wide - 8, HIGH - 8);
-    if (state.colour !== "pending") context.fillRect(x, y + HIGH / 2 - 4, wide, 8);
+    context.strokeRect(x + 4, y + 4, wide - 8, BOX_HEIGHT - 8);
+    if (state.colour !== "pending") context.fillRect(x, y + BOX_HEIGHT / 2 - 4, wide, 8);
   } else {
-    context.fillRect(x, y, wide, HIGH);
-    if (state.colour === "failed") context.fillRect(x - 10, y - 6, wide + 20, HIGH + 12);
+    context.fillRect(x, y, wide, BOX_HEIGHT);
+    if (state.colour === "failed") context.fillRect(x - 10, y - 6, wide + 20, BOX_HEIGHT + 12);
   }
 }
 
@@ -308,18 +308,18 @@ function box(context, node, palette, state, attempts) {
   context.fillStyle = colour;
   context.font = SIGNS;
   context.textAlign = "center";
-  context.fillText(state.sign, x + 13, y + HIGH / 2 + 0.5);
+  context.fillText(state.sign, x + 13, y + BOX_HEIGHT / 2 + 0.5);
   let room = wide - 30;
   if (attempts > 1) {
     context.font = SMALL;
     context.textAlign = "right";
-    context.fillText(`×${attempts}`, x + wide - 9, y + HIGH / 2 + 0.5);
+    context.fillText(`×${attempts}`, x + wide - 9, y + BOX_HEIGHT / 2 + 0.5);
     room -= 22;
   }
   context.textAlign = "left";
   context.fillStyle = state.colour === "pending" || state.colour === "skipped" ? palette.muted : palette.text;
   const { lines, font } = inLines(context, node.name, room, NAME_SIZES);
   context.font = font;
-  const [high, middle] = [font === FONT ? 15 : 13, y + HIGH / 2 + 0.5];
+  const [high, middle] = [font === FONT ? 15 : 13, y + BOX_HEIGHT / 2 + 0.5];
   lines.forEach((words, at) => context.fillText(words, x + 24, middle + (at - (lines.length - 1) / 2) * high));
 }

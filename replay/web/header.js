@@ -1,45 +1,45 @@
-// What stands on top: which execution this is, how it ended, whether the log is what was written, and why it failed.
+// The header: workflow, status and facts of the execution, the result of its verification, and why it failed.
 
 import { forgetColours } from "./canvas.js";
 import { byId, clean, cleanLine, cut, element } from "./dom.js";
 import { tally } from "./lists.js";
-import { counted, dayTime, look, micros, shortId, size, span, statusWord } from "./words.js";
+import { counted, dayTime, appearance, micros, shortId, size, span, statusWord } from "./words.js";
 
 const THEMES = ["auto", "light", "dark"];
 const KEYS = [
-  ["← →", "one event back, on"],
-  ["Shift + ← →", "to the last, next event of another task"],
+  ["← →", "previous, next event"],
+  ["Shift + ← →", "previous, next event of another task"],
   ["Home, End", "first, last event"],
-  ["Space", "go through the events, or stop"],
+  ["Space", "play through the events, or stop"],
   ["n, p", "next, previous failure"],
   ["/", "filter events, keys and tasks"],
-  ["g, l, e, c", "to the graph, timeline, events, context"],
-  ["arrows, in the graph", "from task to task"],
+  ["g, l, e, c", "focus graph, timeline, events, context"],
+  ["arrows, in the graph", "move between tasks"],
   ["↑ ↓ Enter, in a list", "move, choose"],
-  ["w", "why: the key that was written last"],
+  ["w", "why: origin of the key that was written last"],
   ["Esc", "close, clear"],
-  ["t", "light, dark, or as the system has it"],
+  ["t", "theme: system, light, dark"],
   ["?", "this help"],
 ];
 
-/** The head of the page for one execution. */
+/** The header of the page for one execution. */
 export class Header {
   constructor(page) {
     this.page = page;
   }
 
-  /** Writes down what holds for the whole execution. */
-  take() {
+  /** Shows the facts about the whole execution. */
+  rebuild() {
     const { past, log } = this.page;
     const { execution } = past;
-    const state = look(execution.status);
+    const state = appearance(execution.status);
     const started = micros(execution.started);
     document.title = `${cleanLine(execution.workflow ?? "execution").slice(0, 80)} …${shortId(execution.id)} · replay`;
     byId("workflow").replaceChildren(element("bdi", {}, cut(execution.workflow ?? "unknown workflow", 120)));
     byId("status").className = `badge ${state.colour}`;
     const took = execution.duration_us !== null ? ` after ${span(execution.duration_us)}` : execution.status === "Running" ? ` for ${span(this.page.now())}` : "";
     byId("status").replaceChildren(element("span", { className: "sign", "aria-hidden": "true" }, state.sign), ` ${statusWord(execution.status)}${took}`);
-    const id = element("button", { className: "link id", title: `${execution.id}: copy`, onclick: () => navigator.clipboard?.writeText(execution.id) }, `…${shortId(execution.id)}`);
+    const id = element("button", { className: "link id", title: `Copy ${execution.id}`, onclick: () => navigator.clipboard?.writeText(execution.id) }, `…${shortId(execution.id)}`);
     byId("facts").replaceChildren(
       ...(log ? [element("a", { href: log }, "← all executions")] : []),
       id,
@@ -54,7 +54,7 @@ export class Header {
     this.#banner();
   }
 
-  /** Shows the moment as it is now. */
+  /** Shows the present moment. */
   update() {
     byId("tally").replaceChildren(...tally(this.page.moment));
   }
@@ -65,20 +65,20 @@ export class Header {
     const erased = verification.verdicts.filter((verdict) => verdict.verdict === "body erased").length;
     if (verification.ok) return fact(`✓ chain ok${erased ? `, ${counted(erased, "body", "bodies")} erased` : ""}`, "completed");
     const says = verification.verdicts.map((verdict) => verdict.says).join("\n");
-    return element("span", { className: "fact failed", title: clean(says) }, `✕ ${cut(verification.verdicts[0]?.says ?? "not what was written", 160)}`);
+    return element("span", { className: "fact failed", title: clean(says) }, `✕ ${cut(verification.verdicts[0]?.says ?? "damaged", 160)}`);
   }
 
-  /** The failure that ended it, in a line, with what to do. */
+  /** Shows why the execution failed or does not continue, and what to do. */
   #banner() {
     const { page } = this;
     const { past } = page;
     const banner = byId("banner");
     const parts = [];
-    if (past.trouble) parts.push(element("p", { className: "error" }, element("strong", {}, "Cannot be read to its end: "), cut(past.trouble, 600)));
+    if (past.trouble) parts.push(element("p", { className: "error" }, element("strong", {}, "The events cannot be read to the end: "), cut(past.trouble, 600)));
     const { execution, failures: failed } = past;
     if (past.isOpen && execution.reason) {
       const until = execution.until ? `, until ${dayTime(micros(execution.until))}` : "";
-      parts.push(element("p", { className: "error" }, element("strong", { className: look(execution.status).colour }, statusWord(execution.status)), ": ", element("bdi", {}, cut(execution.reason, 600)), until));
+      parts.push(element("p", { className: "error" }, element("strong", { className: appearance(execution.status).colour }, statusWord(execution.status)), ": ", element("bdi", {}, cut(execution.reason, 600)), until));
     }
     if (past.isOpen && execution.next_step) parts.push(element("p", { className: "hint" }, element("strong", {}, "Next: "), element("bdi", {}, cut(execution.next_step, 600))));
     const first = failed.find((attempt) => attempt.task === past.firstFailure) ?? failed[0];
@@ -98,11 +98,11 @@ export class Header {
     if (!first && reason) parts.push(element("p", { className: "error" }, cut(reason, 400)));
     for (const { key, writes } of past.collisions.slice(0, 3)) {
       const who = writes.map(({ writer }) => writer ?? "the input").join(" and ");
-      parts.push(element("p", { className: "warn" }, "Collision at the end of the graph: ", element("button", { className: "link key", onclick: () => page.chooseKey(key) }, cut(key, 80)), ` was written by ${cleanLine(who).slice(0, 200)}, and both could not be had.`));
+      parts.push(element("p", { className: "warn" }, "Collision at the end of the graph: ", element("button", { className: "link key", onclick: () => page.chooseKey(key) }, cut(key, 80)), ` was written by ${cleanLine(who).slice(0, 200)}, and the values conflict.`));
     }
     if (past.collisions.length > 3) parts.push(element("p", { className: "warn" }, `and ${counted(past.collisions.length - 3, "more collision")}; they are marked in the context`));
     banner.replaceChildren(...parts);
-    banner.className = first || past.trouble ? "failed" : look(execution.status).colour;
+    banner.className = first || past.trouble ? "failed" : appearance(execution.status).colour;
     banner.hidden = parts.length === 0;
   }
 }
@@ -111,7 +111,7 @@ function fact(words, className = "") {
   return element("span", { className: `fact ${className}` }, words);
 }
 
-/** The button for the theme, and the dialog with the keys: both pages have them. */
+/** The theme button and the help dialog, which both pages have. */
 export function common(redraw) {
   const button = element("button", { id: "theme", onclick: () => turnTheme(redraw) });
   const help = element("button", { id: "help-button", title: "Keys (?)", "aria-label": "Keys", onclick: showHelp }, "?");
@@ -134,7 +134,7 @@ export function showHelp() {
   byId("help", HTMLDialogElement).showModal();
 }
 
-/** The next theme: as the system has it, light, dark. */
+/** Switches to the next theme: system, light, dark. */
 export function turnTheme(redraw) {
   const now = document.documentElement.dataset.theme ?? "auto";
   setTheme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length], byId("theme"));
@@ -151,7 +151,7 @@ function setTheme(theme, button) {
   try {
     localStorage.setItem("cloaca.replay.theme", theme);
   } catch {
-    // Pages from files may have no storage: then the theme is that of this page alone.
+    // Pages loaded from files may have no storage. Then the theme applies only to this page.
   }
 }
 

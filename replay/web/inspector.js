@@ -1,14 +1,14 @@
-// The inspector: one task with its attempts, or one key with where its value came from.
+// The inspector: one task with its attempts, or one key with the origin of its value.
 
 import { byId, clean, cleanLine, cut, element } from "./dom.js";
 import { ERASED } from "./model.js";
 import { longText, valueBlock } from "./value.js";
-import { counted, dayTime, look, micros, shortId, size, skipped, skipReason, span } from "./words.js";
+import { counted, dayTime, appearance, micros, shortId, size, skipped, skipReason, span } from "./words.js";
 
 const MOST_STEPS = 200;
 const DEEPEST = 8;
 
-/** Shows what is chosen in the page. */
+/** Shows the page's selection. */
 export class Inspector {
   constructor(page) {
     this.page = page;
@@ -18,7 +18,7 @@ export class Inspector {
     byId("inspector-close").addEventListener("click", () => page.choose(undefined));
   }
 
-  /** Shows the moment, and what is chosen, as they are now. */
+  /** Shows the present moment and selection. */
   update() {
     const { task, key } = this.page;
     const open = task !== undefined || key !== undefined;
@@ -48,7 +48,7 @@ export class Inspector {
     this.body.replaceChildren(
       element("p", { className: "muted" }, `${text === ERASED ? "" : `${size(text?.length ?? 0)}, `}as it was after seq ${moment.seq}`),
       ...this.#erasures(typeof version.seen === "number" ? [version.seen] : version.seen.writes),
-      ...(version.seen.collided ? [warning(`Collision: seq ${merged.join(" and ")} wrote this key without having seen each other, and both could not be had.`)] : []),
+      ...(version.seen.collided ? [warning(`Collision: seq ${merged.join(" and ")} wrote this key without having seen each other, and the values conflict.`)] : []),
       ...(text === ERASED ? [] : [valueBlock(text)]),
       element("h3", {}, "Why"),
       this.#steps(steps),
@@ -56,7 +56,7 @@ export class Inspector {
     );
   }
 
-  /** Who erased what, and why. */
+  /** Notes about erased writes. */
   #erasures(seqs) {
     const erased = seqs.filter((seq) => this.page.past.events[seq].erased);
     return erased.map((seq) => {
@@ -104,7 +104,7 @@ export class Inspector {
   #task(name) {
     const { past, moment } = this.page;
     const definition = past.task(moment, name);
-    const state = look(moment.state(name));
+    const state = appearance(moment.state(name));
     this.title.replaceChildren(
       element("span", { className: `sign ${state.colour}`, "aria-hidden": "true" }, state.sign),
       element("bdi", {}, cut(name, 120)),
@@ -113,17 +113,17 @@ export class Inspector {
     const attempts = (past.attempts.get(name) ?? []).filter((attempt) => attempt.startSeq <= moment.seq);
     const later = (past.attempts.get(name)?.length ?? 0) - attempts.length;
     this.body.replaceChildren(
-      ...this.#stands(name, definition),
+      ...this.#stateReason(name, definition),
       ...this.#collisions(name),
       ...attempts.reverse().map((attempt) => this.#attempt(attempt, definition)),
-      ...(later ? [element("p", { className: "muted" }, `${counted(later, "attempt")} ${later === 1 ? "lies" : "lie"} after this moment.`)] : []),
-      ...(definition ? this.#definition(definition) : [element("p", {}, "The definition that holds at this moment has no such task.")]),
+      ...(later ? [element("p", { className: "muted" }, `${counted(later, "attempt")} started after this moment.`)] : []),
+      ...(definition ? this.#definition(definition) : [element("p", {}, "The workflow definition at this moment has no such task.")]),
       ...command(`replay ${shortId(past.execution.id)} explain ${quoted(name)} --at ${moment.seq}`),
     );
   }
 
-  /** Why the task stands as it does. */
-  #stands(name, definition) {
+  /** Explains the task's state. */
+  #stateReason(name, definition) {
     const { past, moment } = this.page;
     const state = moment.state(name);
     const upstream = definition?.dependencies ?? [];
@@ -132,7 +132,7 @@ export class Inspector {
       if (open.length === 0) return [element("p", {}, `It has not started. Its rule is ${definition?.rule}.`)];
       return [element("p", {}, "It waits for ", this.#taskLinks(open), ".")];
     }
-    if (state === "Ready") return [element("p", {}, "It can start, and waits for a free slot.")];
+    if (state === "Ready") return [element("p", {}, "It is ready, and waits for a free slot.")];
     const seqs = past.eventsOf.get(name)?.filter((seq) => seq <= moment.seq) ?? [];
     const last = past.events[seqs.at(-1)];
     if (state === "Skipped" && last?.body.why) return [element("p", {}, clean(`${skipped(last.body.why)}: ${skipReason(last.body.why)}`))];
@@ -154,7 +154,7 @@ export class Inspector {
   #attempt(attempt, definition) {
     const { past, moment } = this.page;
     const ended = attempt.endSeq !== undefined && attempt.endSeq <= moment.seq;
-    const state = look(ended ? attempt.outcome : past.openState(moment.seq));
+    const state = appearance(ended ? attempt.outcome : past.openState(moment.seq));
     const until = ended ? attempt.ended : past.events[moment.seq].at;
     const row = past.rows.get(attempt.task)?.attempts.find((one) => one.attempt === attempt.number);
     const event = ended ? past.events[attempt.endSeq] : undefined;
@@ -174,7 +174,7 @@ export class Inspector {
     return box;
   }
 
-  /** The later attempt whose traceback is the same, and stands above this one's. */
+  /** A later attempt with the same traceback, which is shown above this one. */
   #sameTraceback(attempt, { traceback }) {
     const { past, moment } = this.page;
     const later = (past.attempts.get(attempt.task) ?? []).filter((one) => one.number > attempt.number && one.endSeq <= moment.seq);
@@ -199,7 +199,7 @@ export class Inspector {
       read.seen === "merged" && element("span", { className: "muted" }, "merged"),
       read.seen === "undeclared" && element("span", { className: "warn" }, "undeclared: this task does not depend on the one that wrote it"),
     ));
-    return [element("h4", {}, reads.all ? "Read (it took the whole context)" : "Read"), element("ul", {}, items)];
+    return [element("h4", {}, reads.all ? "Read (the whole context)" : "Read"), element("ul", {}, items)];
   }
 
   #writes(attempt) {
@@ -250,14 +250,14 @@ export class Inspector {
 
 const NOTES = {
   undeclared: "undeclared: the reader does not depend on the task that wrote it",
-  collided: "collision: merged with other writes of this key, and both could not be had",
+  collided: "collision: merged with other writes of this key that conflict with it",
   merged: "merged with other writes of this key",
 };
 
 function readNote(step, next) {
-  if (step.toldBefore) return "what it had read is told above";
+  if (step.toldBefore) return "its reads are shown above";
   const below = next !== undefined && next.depth > step.depth;
-  if (step.readAll) return below ? "it had taken the whole context, and read:" : "it had taken the whole context";
+  if (step.readAll) return below ? "it had read the whole context, and looked up:" : "it had read the whole context";
   return below ? "it had read:" : "it had read nothing";
 }
 
@@ -274,7 +274,7 @@ function command(text) {
   return [element("p", { className: "command" }, element("span", { className: "muted" }, "In a terminal: "), element("code", {}, cleanLine(text)))];
 }
 
-/** A word as a shell takes it. */
+/** A word, quoted for a shell. */
 function quoted(text) {
   return /^[\p{L}\p{N}/._\-+@%:,]+$/u.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -1,24 +1,24 @@
-// Lists of any length: only the rows that can be seen are elements.
+// Virtual lists: only visible rows are elements, so lists can have any length.
 
 import { byId, cleanLine, cut, element, oncePerFrame } from "./dom.js";
 import { ERASED } from "./model.js";
-import { counted, look, size, span, told } from "./words.js";
+import { counted, appearance, size, span, describeEvent } from "./words.js";
 
-const ROW_HIGH = 26;
+const ROW_HEIGHT = 26;
 const BEYOND = 4;
 
 /**
- * How a list shows its items. Rows are of one height unless `high` gives it; `heads` stay on top of them.
+ * How a list shows its items. All rows have the same height unless `high` returns it; `heads` stay on top of them.
  * @typedef {object} Rows
  * @property {string} label
- * @property {(item: any, at: number) => { className?: string, cells: any[] }} render What a row holds, and the class it has.
+ * @property {(item: any, at: number) => { className?: string, cells: any[] }} render The cells and the class of a row.
  * @property {(item: any, at: number) => void} choose The row was clicked, or entered with the keyboard.
  * @property {(item: any, at: number) => void} [move] The keyboard moved to the row.
  * @property {(item: any) => number} [high]
  * @property {HTMLElement} [heads]
  */
 
-/** A list of which only the visible rows are elements. */
+/** A list that has elements only for its visible rows. */
 export class VirtualList {
   /**
    * @param {HTMLElement} host
@@ -47,7 +47,7 @@ export class VirtualList {
     new ResizeObserver(this.redraw).observe(host);
   }
 
-  /** Shows other items, or the same at other heights. */
+  /** Replaces the items, or updates their heights. */
   show(items) {
     this.items = items;
     const { high } = this;
@@ -73,14 +73,14 @@ export class VirtualList {
     this.redraw();
   }
 
-  /** How far below the first row's top a row begins. */
+  /** The top of a row, in pixels below the first row's top. */
   #top(index) {
-    return this.tops ? this.tops[index] : index * ROW_HIGH;
+    return this.tops ? this.tops[index] : index * ROW_HEIGHT;
   }
 
-  /** The row at so many pixels below the first row's top. */
+  /** The row at this many pixels below the first row's top. */
   #at(pixels) {
-    if (!this.tops) return Math.floor(pixels / ROW_HIGH);
+    if (!this.tops) return Math.floor(pixels / ROW_HEIGHT);
     let [low, high] = [0, this.items.length];
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -117,7 +117,7 @@ export class VirtualList {
   }
 
   #key(event) {
-    const page = Math.max(1, Math.floor(this.host.clientHeight / ROW_HIGH) - 1);
+    const page = Math.max(1, Math.floor(this.host.clientHeight / ROW_HEIGHT) - 1);
     const by = { ArrowUp: -1, ArrowDown: 1, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity }[event.key];
     if (event.altKey || event.ctrlKey || event.metaKey || this.items.length === 0) return;
     if (event.key === "Enter" && this.current >= 0) {
@@ -138,7 +138,7 @@ export function cell(name, text, attributes = {}) {
   return element("span", { className: `cell ${name}`, ...attributes }, text);
 }
 
-/** The events, each a row. */
+/** The list of events. */
 export class EventsView {
   constructor(page) {
     this.page = page;
@@ -155,18 +155,18 @@ export class EventsView {
     });
   }
 
-  /** The events, or the filter, have changed. */
-  take() {
+  /** Updates the list after the events or the filter have changed. */
+  rebuild() {
     const { past, words } = this.page;
     const all = past.events.map((event) => event.seq);
     this.seqs = words ? all.filter((seq) => this.#says(seq).includes(words)) : all;
     byId("events-count").textContent = words ? `${this.seqs.length.toLocaleString("en")} of ${counted(all.length, "event")}` : counted(all.length, "event");
-    this.list.host.style.setProperty("--wanted", `${all.length * ROW_HIGH}px`);
+    this.list.host.style.setProperty("--wanted", `${all.length * ROW_HEIGHT}px`);
     this.list.show(this.seqs);
     this.update();
   }
 
-  /** Shows the moment as it is now. */
+  /** Shows the present moment. */
   update() {
     const { seq } = this.page.moment;
     let at = this.page.words ? this.seqs.findLastIndex((one) => one <= seq) : seq;
@@ -176,13 +176,13 @@ export class EventsView {
 
   #says(seq) {
     const event = this.page.past.events[seq];
-    const { task, words } = told(event);
+    const { task, words } = describeEvent(event);
     return `${seq} ${task} ${words} ${event.event}`.toLowerCase();
   }
 
   #row(seq) {
     const event = this.page.past.events[seq];
-    const { sign, colour, task, words } = told(event);
+    const { sign, colour, task, words } = describeEvent(event);
     return {
       className: seq > this.page.moment.seq ? "future" : "",
       cells: [
@@ -196,7 +196,7 @@ export class EventsView {
   }
 }
 
-/** The context at the moment, each key a row. */
+/** The list of keys in the context at the moment. */
 export class ContextView {
   constructor(page) {
     this.page = page;
@@ -209,13 +209,13 @@ export class ContextView {
     this.texts = new Map();
   }
 
-  /** Shows the moment as it is now. */
+  /** Shows the present moment. */
   update() {
     const { past, moment, words } = this.page;
     let keys = [...moment.context.keys()].sort();
     const all = keys.length;
-    // As high as the most keys that there ever are: what is below stays where it is while one steps.
-    this.list.host.style.setProperty("--wanted", `${(past.keys.size + 1) * ROW_HIGH}px`);
+    // As high as for all keys that ever exist, so that panels below do not move while stepping.
+    this.list.host.style.setProperty("--wanted", `${(past.keys.size + 1) * ROW_HEIGHT}px`);
     if (words) keys = keys.filter((key) => key.toLowerCase().includes(words));
     byId("context-count").textContent = keys.length === all ? counted(all, "key") : `${keys.length} of ${counted(all, "key")}`;
     this.list.show(keys);
@@ -244,12 +244,12 @@ export class ContextView {
   }
 }
 
-/** The tasks of a definition whose state is among some, for words about the whole. */
+/** The tasks whose state is one of `states`. */
 export function tasksIn(moment, ...states) {
   return [...moment.tasks.keys()].filter((task) => states.includes(moment.state(task)));
 }
 
-/** How many tasks stand in which way, as a line of chips. */
+/** The number of tasks in each state, as a line of chips. */
 export function tally(moment) {
   const counts = new Map();
   for (const task of moment.tasks.keys()) {
@@ -258,7 +258,7 @@ export function tally(moment) {
   }
   const order = ["Failed", "WaitingRetry", "NotRunning", "Deferred", "Running", "Ready", "Pending", "Completed", "Skipped", "Cancelled"];
   return order.filter((state) => counts.has(state)).map((state) => {
-    const { sign, word, colour } = look(state);
+    const { sign, word, colour } = appearance(state);
     const count = counts.get(state).toLocaleString("en");
     return element("span", { className: `chip ${colour}` }, element("span", { className: "sign", "aria-hidden": "true" }, sign), `${count} ${cleanLine(word)}`);
   });

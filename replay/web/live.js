@@ -1,14 +1,14 @@
-// What the server pushes: new events of an execution that runs, and executions that come and go.
+// Updates from the server: new events of a running execution, and changes of the list of executions.
 
 import { announce, byId } from "./dom.js";
 
-/** How long to wait before the server is asked again, in milliseconds. */
+/** The delay before reconnecting to the server, in milliseconds. */
 const AGAIN = 1_000;
 
 /**
- * Listens to a stream of the server. `address` gives where it goes on from what the page has; `on` has a function for
- * each kind of message, which gets its text, and `standing`, which gets whether what is shown moves. A page that nobody sees does not listen: a browser has few connections to
- * one server, and tabs share them.
+ * Listens to an event stream of the server. `address` returns the URL that continues after what the page has. `on` has a
+ * handler for each kind of message, which receives its text; `standing` receives whether the page is live. Hidden pages do
+ * not listen, since a browser limits the connections to one server, and all tabs share them.
  */
 export function listen(address, { standing, ...on }) {
   let source;
@@ -25,7 +25,7 @@ export function listen(address, { standing, ...on }) {
     source.addEventListener("standing", (message) => standing(JSON.parse(message.data)));
     source.addEventListener("error", () => {
       stop();
-      standing({ live: false, why: "the server does not answer; trying again" });
+      standing({ live: false, why: "the server does not answer; retrying" });
       setTimeout(begin, AGAIN);
     });
   }
@@ -35,8 +35,8 @@ export function listen(address, { standing, ...on }) {
   begin();
 }
 
-/** Whether what is shown moves, and if not, why. */
-export function showStanding({ live, why }) {
+/** Shows whether the page is live, and if not, why. */
+export function showLiveness({ live, why }) {
   const badge = byId("live");
   badge.hidden = false;
   badge.className = `badge ${live ? "running" : "retry"}`;

@@ -1,20 +1,20 @@
-// The executions of a log, newest first, as a list that moves.
+// The page of a log: its executions, newest first, updated live.
 
 import { byId, cut, element } from "./dom.js";
 import { common, showHelp, turnTheme } from "./header.js";
 import { cell, VirtualList } from "./lists.js";
-import { listen, showStanding } from "./live.js";
-import { causeWords, counted, dayTime, isFinal, look, micros, shortId, size, span, statusWord } from "./words.js";
+import { listen, showLiveness } from "./live.js";
+import { causeWords, counted, dayTime, isFinal, appearance, micros, shortId, size, span, statusWord } from "./words.js";
 
 const STATUSES = ["Running", "Waiting", "Deferred", "Blocked", "Damaged", "NotRunning", "Paused", "Completed", "Failed", "Cancelled"];
-/** The columns: the name of each, and its head. */
+/** The columns: name and heading. */
 const COLUMNS = [
   ["sign", ""], ["status", "Status"], ["id", "Id"], ["workflow", "Workflow"], ["started", "Started"], ["took", "Duration"],
   ["cause", "Cause"], ["events-number", "Events"], ["bytes", "Size"], ["error", "Error or reason"],
 ];
-/** How high rows are where a row is one line, and where it is several, without and with an error. */
+/** The heights of rows of one, two and three lines. */
 const ROWS = { line: 28, two: 46, three: 64 };
-/** The columns that are as wide as what is in them, and how wide they may become, in digits. */
+/** The columns that are as wide as their content, with the limits of their width in characters. */
 const WIDE = {
   workflow: { least: 10, most: 34, words: (execution) => execution.workflow ?? "" },
   cause: { least: 10, most: 26, words: (execution) => causeWords(execution.cause) },
@@ -29,7 +29,7 @@ export class LogPage {
     this.shown = [];
     this.more = more;
     this.log = log;
-    /** Where an error has a line of its own, and where the rest of its row has two: the same widths as in the style. */
+    /** The widths below which the error gets a line of its own, and the rest of the row two lines: the same as in page.css. */
     this.middle = matchMedia("(max-width: 1000px)");
     this.narrow = matchMedia("(max-width: 780px)");
     this.#build();
@@ -43,12 +43,12 @@ export class LogPage {
     });
     for (const width of [this.narrow, this.middle]) width.addEventListener("change", () => this.show());
     this.show();
-    showStanding(standing);
+    showLiveness(standing);
     this.live = standing.live;
     listen(() => `events?from=${position}`, {
-      executions: (data) => this.#take(JSON.parse(data)),
+      executions: (data) => this.#update(JSON.parse(data)),
       standing: (standing) => {
-        showStanding(standing);
+        showLiveness(standing);
         this.live = standing.live;
         this.list.redraw();
       },
@@ -56,17 +56,17 @@ export class LogPage {
     setInterval(() => this.#tick(), 1000);
   }
 
-  #take({ executions }) {
+  #update({ executions }) {
     for (const execution of executions) this.executions.set(execution.id, execution);
     this.show();
   }
 
-  /** The duration of what runs grows, though nothing happens. */
+  /** Redraws the durations of running executions. */
   #tick() {
     if (this.shown.some((execution) => !isFinal(execution.status))) this.list.redraw();
   }
 
-  /** Shows those that the filters take. */
+  /** Shows the executions that pass the filters. */
   show() {
     const status = byId("by-status", HTMLSelectElement).value;
     const workflow = byId("by-workflow", HTMLSelectElement).value;
@@ -75,9 +75,9 @@ export class LogPage {
     this.shown = all.filter((execution) =>
       (status === "" || execution.status === status) &&
       (workflow === "" || execution.workflow === workflow) &&
-      (words === "" || said(execution).includes(words)));
+      (words === "" || searchText(execution).includes(words)));
     byId("executions-count").textContent = this.shown.length === all.length
-      ? `${counted(all.length, "execution")}${this.more ? ", the newest of more" : ""}`
+      ? `${counted(all.length, "execution")}${this.more ? " (older ones are not listed)" : ""}`
       : `${this.shown.length} of ${counted(all.length, "execution")}`;
     byId("none").hidden = this.shown.length > 0;
     const workflows = [...new Set(all.map((execution) => execution.workflow ?? ""))].sort();
@@ -100,7 +100,7 @@ export class LogPage {
   }
 
   #row(execution) {
-    const state = look(execution.status);
+    const state = appearance(execution.status);
     const started = micros(execution.started);
     const until = this.live ? Date.now() * 1000 : micros(execution.last);
     const took = execution.duration_us ?? Math.max(0, until - started);
@@ -139,7 +139,7 @@ export class LogPage {
           filter,
           element("span", { id: "executions-count", className: "muted" })),
         element("div", { id: "executions", className: "list" }),
-        element("p", { id: "none", className: "muted", hidden: true }, "No execution fits.")),
+        element("p", { id: "none", className: "muted", hidden: true }, "No execution matches the filter.")),
       element("div", { id: "announcements", "aria-live": "polite", className: "unseen" }));
     addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement) return;
@@ -152,13 +152,13 @@ export class LogPage {
   }
 }
 
-/** Why an execution stands as it does: its error, or what keeps it from going on. */
+/** The reason for an execution's status: its error, or why it does not continue. */
 function why({ reason }) {
   return reason ?? "";
 }
 
-/** What the filter looks for its words in. */
-function said(execution) {
+/** The text that the filter searches. */
+function searchText(execution) {
   const { id, workflow, status, cause } = execution;
   return [id, workflow, status, statusWord(status), causeWords(cause), why(execution)].join(" ").toLowerCase();
 }

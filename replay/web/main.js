@@ -1,16 +1,16 @@
-// The page of one execution: its parts, the moment that all of them show, and what is chosen.
+// The page of one execution: its views, the moment that all of them show, and the selection.
 
 import { announce, byId, cleanLine, cut, element, oncePerFrame } from "./dom.js";
 import { GraphView } from "./graph.js";
 import { common, Header, showHelp, turnTheme } from "./header.js";
 import { Inspector } from "./inspector.js";
 import { ContextView, EventsView } from "./lists.js";
-import { listen, showStanding } from "./live.js";
+import { listen, showLiveness } from "./live.js";
 import { LogPage } from "./log.js";
 import { Moment, Past } from "./model.js";
 import { Slider } from "./slider.js";
 import { TimelineView } from "./timeline.js";
-import { statusWord, told } from "./words.js";
+import { statusWord, describeEvent } from "./words.js";
 
 class Page {
   constructor(past, live) {
@@ -34,11 +34,11 @@ class Page {
     this.context = new ContextView(this);
     this.inspector = new Inspector(this);
     this.writeAddress = oncePerFrame(() => this.#writeAddress());
-    this.#take();
+    this.#rebuild();
     this.#readAddress();
     addEventListener("hashchange", () => this.#readAddress());
     addEventListener("keydown", (event) => this.#keyPressed(event));
-    // What is over does not move any more; but a value of it can still be erased.
+    // Also for finished executions: their values can still be erased.
     if (live) this.#listen(live);
   }
 
@@ -58,17 +58,17 @@ class Page {
   choose(task, { quietly = false } = {}) {
     this.task = task;
     this.key = undefined;
-    this.#chosen(quietly);
+    this.#selectionChanged(quietly);
   }
 
   /** Chooses a key of the context. */
   chooseKey(key) {
     this.key = key;
     this.task = undefined;
-    this.#chosen();
+    this.#selectionChanged();
   }
 
-  /** How long the execution runs, or ran, in microseconds. */
+  /** How long the execution has been running, or ran, in microseconds. */
   now() {
     const { past } = this;
     const ran = past.end - past.start;
@@ -76,21 +76,21 @@ class Page {
     return Math.max(ran, this.age + (performance.now() - this.opened) * 1000);
   }
 
-  /** Keeps what the filter's words are in. */
+  /** Filters events, keys and tasks by a text. */
   setFilter(text) {
     this.words = text.trim().toLowerCase();
     this.filter = this.words ? (task) => task.toLowerCase().includes(this.words) : undefined;
-    this.events.take();
-    this.timeline.take();
+    this.events.rebuild();
+    this.timeline.rebuild();
     this.context.update();
     this.graph.redraw();
   }
 
-  #take() {
-    this.header.take();
-    this.slider.take();
-    this.events.take();
-    this.timeline.take();
+  #rebuild() {
+    this.header.rebuild();
+    this.slider.rebuild();
+    this.events.rebuild();
+    this.timeline.rebuild();
   }
 
   #update() {
@@ -99,16 +99,16 @@ class Page {
     this.writeAddress();
   }
 
-  #chosen(quietly) {
+  #selectionChanged(quietly) {
     this.lineage = this.#lineage();
     if (!quietly || this.key !== undefined || !byId("inspector").hidden) this.inspector.update();
-    this.graph.chosen();
-    this.timeline.chosen();
+    this.graph.selectionChanged();
+    this.timeline.selectionChanged();
     this.context.update();
     this.writeAddress();
   }
 
-  /** The tasks that had a part in the value that is chosen. */
+  /** The tasks that contributed to the selected value. */
   #lineage() {
     if (this.key === undefined) return undefined;
     const steps = this.past.why(this.moment, this.key);
@@ -126,7 +126,7 @@ class Page {
     const seq = wanted.get("seq");
     this.follows = seq === null;
     this.go(seq === null ? this.past.last : Number(seq));
-    this.#chosen();
+    this.#selectionChanged();
   }
 
   #writeAddress() {
@@ -140,63 +140,63 @@ class Page {
   }
 
   #listen(live) {
-    this.#stand(live);
+    this.#setLiveness(live);
     const from = () => {
       const { execution, events } = this.past;
       return `${execution.id}/events?from=${events.length}&erased=${events.filter(({ erased }) => erased).length}`;
     };
     listen(from, {
-      standing: (standing) => this.#stand(standing),
-      execution: (data) => this.#stands(JSON.parse(data)),
-      add: (data) => this.#add(data),
-      whole: (data) => this.#whole(JSON.parse(data)),
+      standing: (standing) => this.#setLiveness(standing),
+      execution: (data) => this.#updateExecution(JSON.parse(data)),
+      add: (data) => this.#addEvents(data),
+      whole: (data) => this.#replaceHistory(JSON.parse(data)),
     });
     setInterval(() => {
       if (!this.past.isOpen || !this.live.isLive) return;
-      this.header.take();
+      this.header.rebuild();
       this.timeline.grow();
     }, 1000);
   }
 
-  /** Says whether what is shown moves: not of what is over. */
-  #stand(standing) {
+  /** Shows whether the page is live, unless the execution has ended. */
+  #setLiveness(standing) {
     this.live.isLive = standing.live;
-    if (this.past.isOpen) showStanding(standing);
+    if (this.past.isOpen) showLiveness(standing);
     else byId("live").hidden = true;
   }
 
-  /** Takes in that the execution stands another way, though nothing has happened in it. */
-  #stands(execution) {
+  /** Updates the execution's status after a change without new events. */
+  #updateExecution(execution) {
     this.past.execution = execution;
-    this.header.take();
+    this.header.rebuild();
     this.#update();
     announce(statusWord(execution.status));
   }
 
-  /** Takes in events that have just happened. Whoever looks at the end goes on looking at the end. */
-  #add(text) {
+  /** Adds new events. A page that shows the end stays at the end. */
+  #addEvents(text) {
     const { past } = this;
     const added = JSON.parse(text);
-    // After a break the stream may begin again where this page had it.
+    // After a reconnect, the stream may repeat events that the page has.
     if (added.events[0]?.seq !== past.events.length) return;
     const atEnd = this.moment.seq >= past.last;
     past.execution = added.execution;
     for (const layout of added.layouts) past.layouts.set(layout.definition, layout);
     for (const definition of added.definitions) past.definitions.set(definition.fingerprint, definition);
     past.add(text, added.events, text, added.frames);
-    this.#take();
+    this.#rebuild();
     this.go(atEnd ? past.last : this.moment.seq);
-    const { task, words } = told(past.events[past.last]);
+    const { task, words } = describeEvent(past.events[past.last]);
     announce(cleanLine(`${task} ${words}`).slice(0, 200));
   }
 
-  /** Takes all of it anew: it has ended, and now it can be told what only the end tells; or something of it was erased. */
-  #whole({ history, report }) {
+  /** Replaces the whole history: when the execution has ended, which adds hints, or after an erasure. */
+  #replaceHistory({ history, report }) {
     const atEnd = this.moment.seq >= this.past.last;
     const { seq } = this.moment;
     this.past = new Past(history, report);
     this.moment = new Moment(this.past);
-    this.#take();
+    this.#rebuild();
     this.go(atEnd ? this.past.last : seq);
     if (!this.past.isOpen) byId("live").hidden = true;
   }
@@ -266,7 +266,7 @@ class Page {
     } else this.choose(undefined);
   }
 
-  /** The next event, in a direction, that belongs to another task. */
+  /** The next event in a direction that belongs to another task. */
   #otherTask(by) {
     const { events, last } = this.past;
     const here = events[this.moment.seq]?.body?.task;
@@ -286,7 +286,7 @@ class Page {
     announce(by > 0 ? "no later failure" : "no earlier failure");
   }
 
-  /** Asks where the key came from that is chosen, or that was written last. */
+  /** Shows the origin of the key that was written last. */
   #whyLast() {
     let newest;
     for (const [key, { since }] of this.moment.context) {
@@ -302,7 +302,7 @@ function panel(id, title, body, count) {
     body);
 }
 
-/** Makes the parts of the page. */
+/** Builds the elements of the page. */
 function build(buttons, page) {
   const button = (id, title, sign) => element("button", { id, title, "aria-label": title }, sign);
   const filter = element("input", { id: "filter", type: "search", placeholder: "Filter  /", "aria-label": "Filter events, keys and tasks", oninput: (event) => page.setFilter(event.target.value) });
@@ -316,7 +316,7 @@ function build(buttons, page) {
       element("div", { id: "banner", role: "note", hidden: true })),
     element("section", { id: "moment", "aria-label": "Moment" },
       element("div", { className: "line" },
-        element("span", { className: "steps" }, button("first", "First event (Home)", "⇤"), button("previous", "One event back (←)", "←"), button("play", "Go through the events (Space)", "▶"), button("next", "One event on (→)", "→"), button("last", "Last event (End)", "⇥")),
+        element("span", { className: "steps" }, button("first", "First event (Home)", "⇤"), button("previous", "Previous event (←)", "←"), button("play", "Play through the events (Space)", "▶"), button("next", "Next event (→)", "→"), button("last", "Last event (End)", "⇥")),
         element("span", { id: "seq" }),
         element("span", { id: "event" }, element("span", { id: "event-time" }), element("span", { id: "event-sign", "aria-hidden": "true" }), element("bdi", { id: "event-task" }), element("bdi", { id: "event-words" })),
         element("span", { id: "tally" })),
@@ -331,7 +331,7 @@ function build(buttons, page) {
     element("div", { id: "announcements", "aria-live": "polite", className: "unseen" }));
 }
 
-/** Starts the page that this document is. */
+/** Starts the page: that of a log or of an execution, depending on the embedded documents. */
 function begin() {
   const text = (id) => document.getElementById(id)?.textContent;
   if (text("log")) return new LogPage(text("log"));
@@ -339,5 +339,5 @@ function begin() {
   return new Page(new Past(text("history"), text("report")), live && JSON.parse(live));
 }
 
-// For tests, which ask the page what it shows.
+// For tests, which inspect the page's state.
 window.replay = begin();

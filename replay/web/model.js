@@ -1,15 +1,15 @@
-// The past of an execution, and one moment of it.
+// The history of an execution, and one moment of it.
 //
-// What an event did to tasks and to the context is in the report's frames, which the engine's own fold made. A moment is
-// the sum of frames: this adds them up and takes them back, and decides nothing.
+// The report's frames contain the changes of each event to tasks and context, computed by the engine's own fold. A moment is
+// the sum of frames: this code applies and reverts them, and has no rules of its own.
 
 import { elementsOf, membersOf, textAt } from "./raw.js";
 import { isFinal, micros } from "./words.js";
 
-/** What stands in the place of a value that was erased. */
+/** The placeholder for an erased value. */
 export const ERASED = "(erased)";
 
-/** The past of an execution: its documents, taken apart. */
+/** The history of an execution, parsed from its documents. */
 export class Past {
   constructor(historyText, reportText) {
     const history = JSON.parse(historyText);
@@ -19,42 +19,42 @@ export class Past {
     this.verification = report.verification;
     this.made = report.made;
     this.rows = new Map(history.tasks.map((row) => [row.task, row]));
-    /** The task whose failure came first, as far as that is known. */
+    /** The task whose failure came first, if known. */
     this.firstFailure = history.first_failure;
     this.collisions = history.collisions;
     this.definitions = new Map(history.definitions.map((definition) => [definition.fingerprint, definition]));
     this.layouts = new Map(report.layouts.map((layout) => [layout.definition, layout]));
     this.events = [];
     this.frames = [];
-    /** For each event and frame, the text that holds it, and where in it. */
+    /** For each event and frame, the text that contains it, and its position there. */
     this.eventTexts = [];
     this.frameTexts = [];
     /** For each task, its attempts, in order. */
     this.attempts = new Map();
-    /** For each task, the places of its events. */
+    /** For each task, the `seq`s of its events. */
     this.eventsOf = new Map();
-    /** Moments that concern all: recoveries, pauses. */
+    /** Events of the whole execution to mark in the timeline: recoveries, pauses. */
     this.marks = [];
-    /** The keys that the context ever has. */
+    /** All keys that the context has at any moment. */
     this.keys = new Set();
     this.start = history.events.length ? micros(history.events[0].time) : 0;
     this.end = this.start;
     this.add(historyText, history.events, reportText, report.frames);
   }
 
-  /** Adds events and their frames; the texts hold them under `events` and `frames`. */
+  /** Adds events and their frames. The texts contain them as members `events` and `frames`. */
   add(eventsText, events, framesText, frames) {
     const places = (text, name) => elementsOf(text, membersOf(text, text.indexOf("{")).get(name)[0]);
     this.eventTexts.push(...places(eventsText, "events").map((place) => [eventsText, place]));
     this.frameTexts.push(...places(framesText, "frames").map((place) => [framesText, place]));
-    for (const event of events) this.#take(event);
+    for (const event of events) this.#addEvent(event);
     for (const frame of frames) {
       this.frames.push(frame);
       for (const key of Object.keys(frame.context ?? {})) this.keys.add(key);
     }
   }
 
-  #take(event) {
+  #addEvent(event) {
     event.at = micros(event.time) - this.start;
     this.end = this.start + event.at;
     const { seq, body } = event;
@@ -113,12 +113,12 @@ export class Past {
     }
   }
 
-  /** The last event that there is. */
+  /** The last event. */
   get last() {
     return this.events.length - 1;
   }
 
-  /** The attempts that failed and were not followed by another one, in the order in which they ended. */
+  /** The failed attempts without a retry, in the order in which they ended. */
   get failures() {
     const failed = [...this.attempts.values()].flat().filter((attempt) => attempt.outcome === "Failed" && attempt.retryAt === undefined);
     return failed.sort((one, other) => one.endSeq - other.endSeq);
@@ -129,37 +129,37 @@ export class Past {
     return !isFinal(this.execution.status);
   }
 
-  /** How an attempt stands at a moment that has not ended by then: at the end of what nothing runs any more it does not run. */
+  /** The state of an attempt that has not ended by a moment: not running, at the end of an execution that nothing runs. */
   openState(seq) {
     const isLeft = ["NotRunning", "Blocked", "Damaged"].includes(this.execution.status);
     return isLeft && seq >= this.last ? "NotRunning" : "Running";
   }
 
-  /** The definition that an execution goes by, as it stands at a moment. */
+  /** The execution's definition at a moment. */
   definition(moment) {
     return this.definitions.get(moment.definition) ?? this.definitions.values().next().value;
   }
 
-  /** What the definition says of a task. */
+  /** The definition of a task at a moment. */
   task(moment, name) {
     return this.definition(moment)?.tasks.find((task) => task.id === name);
   }
 
-  /** The text of the value that an event wrote. One that was erased is told in a way that no JSON is written. */
+  /** The text of the value that an event wrote. For an erased one, a placeholder that is not JSON. */
   written(seq) {
     if (this.events[seq].erased) return ERASED;
     const [text, [begin, end]] = this.eventTexts[seq];
     return textAt(text.slice(begin, end), ["body", "value"]);
   }
 
-  /** The text of a value that was made of several writes, as the frame of an event holds it. */
+  /** The text of a value that was merged from several writes, from the frame of an event. */
   merged(seq, key) {
     if (this.frames[seq].context[key].erased) return ERASED;
     const [text, [begin, end]] = this.frameTexts[seq];
     return textAt(text.slice(begin, end), ["context", key, "value"]);
   }
 
-  /** The text of the version of a key that is visible at a moment. */
+  /** The text of a key's visible value at a moment. */
   value(moment, key) {
     const seen = moment.context.get(key);
     if (seen === undefined) return undefined;
@@ -172,14 +172,14 @@ export class Past {
     return this.attempts.get(body?.task)?.find((attempt) => attempt.number === body.attempt);
   }
 
-  /** What an attempt read, if it has ended. */
+  /** The reads of an attempt, if it has ended. */
   reads(attempt) {
     return attempt?.endSeq === undefined ? undefined : this.events[attempt.endSeq].body.reads;
   }
 
   /**
-   * Where the value of a key came from, as it was known at a moment: its writes, what their writers had read, and so on
-   * back to the input. The same steps as `replay ID why KEY --at SEQ` gives.
+   * The origin of a key's value at a moment: its writes, the reads of their writers, and so on back to the input. Returns the
+   * same steps as `replay ID why KEY --at SEQ`.
    */
   why(moment, key) {
     const root = moment.context.get(key);
@@ -203,7 +203,7 @@ export class Past {
       toldAt.add(step.seq);
       steps.push({ ...step, task, attempt, toldBefore: again, readAll: reads?.all ?? false });
       if (again || !reads) continue;
-      const seen = reads.keys.flatMap((read) => seenBy(read).map((one) => ({ depth: step.depth + 1, key: read.key, ...one })));
+      const seen = reads.keys.flatMap((read) => stepsOf(read).map((one) => ({ depth: step.depth + 1, key: read.key, ...one })));
       open.push(...seen.reverse());
     }
     return steps;
@@ -216,25 +216,25 @@ export class Past {
   }
 }
 
-function seenBy(read) {
+function stepsOf(read) {
   const how = { write: "read", merged: "merged", undeclared: "undeclared" }[read.seen];
   return how ? read.seqs.map((seq) => ({ how, seq })) : [{ how: "not_there", seq: undefined }];
 }
 
-/** An execution as it stood after one event. */
+/** The state of an execution after one event. */
 export class Moment {
   constructor(past) {
     this.past = past;
-    /** The event that this is the moment after, and the last one of which it is known what it did. */
+    /** The event of the moment, and the last one whose frame is applied. They differ if later events cannot be folded. */
     this.seq = -1;
     this.folded = -1;
     this.status = "unknown";
     this.definition = undefined;
-    /** For each task, how it stands: `{ state, attempts, ready }`. */
+    /** The state of each task: `{ state, attempts, ready }`. */
     this.tasks = new Map();
-    /** For each key, the version that is visible: `{ seen, since }`, where `since` is the event that made it so. */
+    /** The visible version of each key: `{ seen, since }`, where `since` is the event that made it visible. */
     this.context = new Map();
-    /** How many frames were added up or taken back for the last move: what a move costs. */
+    /** How many frames the last move applied or reverted: its cost. */
     this.cost = 0;
     this.before = [];
   }
@@ -249,7 +249,7 @@ export class Moment {
     return this;
   }
 
-  /** The state of a task, in a word of `STATES`. */
+  /** The state of a task, a key of `STATES`. */
   state(task) {
     const known = this.tasks.get(task);
     if (!known) return "unknown";
@@ -264,7 +264,7 @@ export class Moment {
     if (frame.status) this.status = frame.status;
     if (frame.definition) {
       this.definition = frame.definition;
-      // All tasks are named anew; those that are not are gone.
+      // The frame contains all tasks of the new definition; others are removed.
       before.tasks = [...this.tasks].filter(([task]) => !frame.tasks || !Object.hasOwn(frame.tasks, task));
       before.tasks.forEach(([task]) => this.tasks.delete(task));
     }

@@ -1,5 +1,5 @@
-// Values as the text that was written. `JSON.parse` would round 12345678901234567890 and turn 1.10 into 1.1, so the
-// places of values are found in the document's own text, and the text is shown.
+// Values as the exact text that was written. `JSON.parse` would round 12345678901234567890 and turn 1.10 into 1.1, so this
+// finds the positions of values in the document's text, and the page shows that text.
 
 const QUOTE = 34;
 const BACKSLASH = 92;
@@ -20,7 +20,7 @@ function afterString(text, at) {
   }
 }
 
-/** Where the value that begins at `at` ends. */
+/** The end of the value that begins at `at`. */
 export function afterValue(text, at) {
   let depth = 0;
   for (;;) {
@@ -37,14 +37,14 @@ export function afterValue(text, at) {
       at += 1;
       continue;
     } else {
-      // A number or a word: it ends where something else begins.
+      // A number or a literal.
       while (at < text.length && !/[\s,\]}]/.test(text[at])) at += 1;
     }
     if (depth === 0) return at;
   }
 }
 
-/** The places of the elements of the list that begins at `at`, as pairs of begin and end. */
+/** The positions of the elements of the list that begins at `at`, as pairs of begin and end. */
 export function elementsOf(text, at) {
   const places = [];
   for (at = afterSpace(text, at + 1); text[at] !== "]"; at = afterSpace(text, at)) {
@@ -56,7 +56,7 @@ export function elementsOf(text, at) {
   return places;
 }
 
-/** The places of the members of the object that begins at `at`, by name. */
+/** The positions of the members of the object that begins at `at`, by name. */
 export function membersOf(text, at) {
   const places = new Map();
   for (at = afterSpace(text, at + 1); text[at] !== "}"; at = afterSpace(text, at)) {
@@ -71,7 +71,7 @@ export function membersOf(text, at) {
   return places;
 }
 
-/** The text of a value as it was written, at some place of an embedded document, or undefined. */
+/** The exact text of the value at a path of an embedded document, or undefined. */
 export function textAt(text, path) {
   let at = afterSpace(text, 0);
   let end = text.length;
@@ -80,11 +80,11 @@ export function textAt(text, path) {
     if (!place) return undefined;
     [at, end] = place;
   }
-  // The page writes `<` in this way, so that no text of a task can end the element that holds it.
+  // The page escapes `<` in this way, so that no text of a task can close the element that contains it.
   return text.slice(at, end).replaceAll("\\u003c", "<");
 }
 
-/** A JSON text with line breaks and indents, its numbers and strings as they are. */
+/** A JSON text with line breaks and indents; numbers and strings stay unchanged. */
 export function indented(text) {
   let out = "";
   let depth = 0;

@@ -1,12 +1,12 @@
-// The slider over the events, which moves everything in the page.
+// The slider over the events, which sets the moment of the page.
 
 import { colours, Picture } from "./canvas.js";
 import { byId, cleanLine, cut } from "./dom.js";
-import { span, told } from "./words.js";
+import { span, describeEvent } from "./words.js";
 
 const MOST_MARKS = 2_000;
 
-/** The slider, its buttons, and the words for the event that it stands at. */
+/** The slider, its buttons, and the description of the current event. */
 export class Slider {
   constructor(page) {
     this.page = page;
@@ -19,13 +19,13 @@ export class Slider {
     byId("play").addEventListener("click", () => this.play());
   }
 
-  /** The events have changed. */
-  take() {
+  /** Updates the range after the events have changed. */
+  rebuild() {
     this.input.max = String(Math.max(0, this.page.past.last));
     this.picture.redraw();
   }
 
-  /** Shows the moment as it is now. */
+  /** Shows the present moment. */
   update() {
     const { past, moment } = this.page;
     const event = past.events[moment.seq];
@@ -34,7 +34,7 @@ export class Slider {
     for (const id of ["next", "last"]) byId(id, HTMLButtonElement).disabled = moment.seq >= past.last;
     byId("seq").textContent = `${moment.seq} / ${past.last}`;
     if (!event) return;
-    const { sign, colour, task, words } = told(event);
+    const { sign, colour, task, words } = describeEvent(event);
     byId("event-time").textContent = `+${span(event.at)}`;
     byId("event-sign").textContent = sign;
     byId("event-sign").className = `sign ${colour}`;
@@ -43,12 +43,12 @@ export class Slider {
     this.input.setAttribute("aria-valuetext", cleanLine(`seq ${moment.seq} of ${past.last}, ${task} ${words}`).slice(0, 300));
   }
 
-  /** Draws the marks anew. */
+  /** Redraws the marks. */
   redraw() {
     this.picture.redraw();
   }
 
-  /** Goes through the events by itself, or stops. All of it takes about ten seconds. */
+  /** Starts or stops playing through the events. All of them take about ten seconds. */
   play() {
     const { page } = this;
     if (this.playing) {
@@ -63,7 +63,7 @@ export class Slider {
     byId("play").textContent = "❚❚";
     const step = (now) => {
       if (!this.playing) return;
-      // Whoever moves the slider meanwhile goes on from there.
+      // If the user moved the slider meanwhile, continue from there.
       if (page.moment.seq !== this.expects) [begun, from] = [now, page.moment.seq];
       page.go(Math.min(page.past.last, Math.floor(from + ((now - begun) / 1000) * perSecond)));
       this.expects = page.moment.seq;
@@ -74,7 +74,7 @@ export class Slider {
     this.playing = requestAnimationFrame(step);
   }
 
-  /** Stops going by itself. */
+  /** Stops playing. */
   stop() {
     cancelAnimationFrame(this.playing ?? 0);
     this.playing = undefined;
@@ -82,7 +82,7 @@ export class Slider {
     byId("play").textContent = "▶";
   }
 
-  /** Marks where something went wrong: failures as high lines, other ends of attempts as low ones. */
+  /** Draws the marks: tall lines for failures and interruptions, short ones for completed tasks. */
   #draw(context, width, height) {
     const { past } = this.page;
     const palette = colours();

@@ -1,27 +1,27 @@
-// The timeline: a bar for each attempt, in a lane for each task or each worker. What comes after the moment is faded.
+// The timeline: a bar for each attempt, in a lane for each task or each worker. Whatever is after the moment is faded.
 
 import { colours, fitted, Picture, SIGNS, SMALL } from "./canvas.js";
 import { cleanLine, element } from "./dom.js";
-import { look, span, tick } from "./words.js";
+import { appearance, span, tick } from "./words.js";
 
 const LANE = 22;
 const AXIS = 24;
-/** What is free after the end of the axis, in pixels. */
+/** The free space after the end of the axis, in pixels. */
 const END = 24;
-/** What is below the lanes for the words of marks. */
+/** The space below the lanes for the labels of marks. */
 const MARK = 20;
-/** How many names are measured to find out how wide they are. */
+/** How many names are measured for the width of the gutter. */
 const MOST_MEASURED = 500;
 
-/** Shows the timeline in an element, which scrolls. */
+/** The timeline in a scrolling element. */
 export class TimelineView {
   /**
-   * `take` makes them.
+   * Made by `rebuild`.
    * @type {any[]}
    */
   lanes;
   /**
-   * How wide the names are, and a microsecond of the axis, in pixels; `#measure` finds them out.
+   * The width of the names, and of a microsecond of the axis, in pixels. Set by `#measure`.
    * @type {number}
    */
   gutter;
@@ -56,17 +56,17 @@ export class TimelineView {
     );
   }
 
-  /** The events have changed: lanes are made anew. */
-  take() {
+  /** Rebuilds the lanes after the events or the filter have changed. */
+  rebuild() {
     const { past } = this.page;
     this.lanes = this.by === "task" ? lanesByTask(past, this.page.filter) : lanesByWorker(past, this.page.filter);
     this.laneOf = new Map(this.lanes.map((lane, at) => [lane.name, at]));
     const attempts = this.lanes.reduce((count, lane) => count + lane.attempts.length, 0);
-    this.host.setAttribute("aria-label", `Timeline: ${attempts} attempts in ${this.lanes.length} lanes. The list of events says the same in words.`);
+    this.host.setAttribute("aria-label", `Timeline: ${attempts} attempts in ${this.lanes.length} lanes. The list of events has the same information as text.`);
     this.#measure();
   }
 
-  /** Shows the moment as it is now, and the lane of its event. That of a failed end is the one of the first failure. */
+  /** Shows the present moment and the lane of its event. For a failed execution's end, the lane of the first failure. */
   update() {
     const { past, moment } = this.page;
     const at = past.events[moment.seq];
@@ -74,13 +74,13 @@ export class TimelineView {
     this.#reveal(at?.event === "ExecutionFailed" ? past.failures[0] : { task, worker: past.attemptAt(moment.seq)?.worker });
   }
 
-  /** Time has gone on: the axis grows. */
+  /** Extends the axis to the present time. */
   grow() {
     this.#measure();
   }
 
-  /** Shows what is chosen now. */
-  chosen() {
+  /** Shows the present selection. */
+  selectionChanged() {
     const { past, moment, task } = this.page;
     this.#reveal({ task, worker: past.attemptAt(moment.seq)?.worker });
   }
@@ -107,13 +107,13 @@ export class TimelineView {
     this.room.style.width = `${this.gutter + length + END}px`;
     this.room.style.height = `${Math.max(0, wanted - clientHeight)}px`;
     const { past } = this.page;
-    /** Where the time axis ends, in microseconds after the start: nothing is drawn beyond. */
+    /** The end of the time axis, in microseconds after the start. */
     this.until = Math.max(past.end - past.start, this.page.now(), 1);
     this.perMicro = length / this.until;
     this.picture.redraw();
   }
 
-  /** How wide the names are: as wide as the longest, if that leaves enough for the bars. */
+  /** The width of the names: that of the longest one, if that leaves enough space for the bars. */
   #gutter(width) {
     const { context } = this.picture;
     context.font = SMALL;
@@ -137,7 +137,7 @@ export class TimelineView {
   #turn(button) {
     this.by = this.by === "task" ? "worker" : "task";
     button.textContent = this.by === "task" ? "By task" : "By worker";
-    this.take();
+    this.rebuild();
   }
 
   #hit(event) {
@@ -196,7 +196,7 @@ export class TimelineView {
       let drawnTo = -Infinity;
       for (const attempt of this.lanes[lane].attempts) {
         const right = x(attempt.ended ?? this.until);
-        // Bars that would lie on one another are one.
+        // Skip bars that an earlier one covers.
         if (right < this.gutter - 50 || x(attempt.started) > width || (right < drawnTo && attempt.outcome === "Completed")) continue;
         drawnTo = this.#bar(context, palette, attempt, x, y, moment.seq, now);
       }
@@ -210,7 +210,7 @@ export class TimelineView {
     this.#names(context, palette, from, to, scrollTop);
   }
 
-  /** The moment on the axis: that of its event, or now where the end of what runs is looked at. */
+  /** The position of the moment on the axis: the time of its event, or the present at the end of a running execution. */
   #now() {
     const { past, moment, live } = this.page;
     const isNow = live?.isLive && past.isOpen && moment.seq === past.last;
@@ -220,8 +220,8 @@ export class TimelineView {
   #bar(context, palette, attempt, x, y, seq, now) {
     const ended = attempt.endSeq !== undefined && attempt.endSeq <= seq;
     const begun = attempt.startSeq <= seq;
-    const state = look(ended || (!begun && attempt.outcome !== "Running") ? attempt.outcome : this.page.past.openState(seq));
-    // Short ones are seen, too, and none runs over the end of the axis.
+    const state = appearance(ended || (!begun && attempt.outcome !== "Running") ? attempt.outcome : this.page.past.openState(seq));
+    // Short bars have a minimum width, and none extends beyond the end of the axis.
     const [end, until] = [x(this.until), attempt.ended ?? this.until];
     const left = Math.min(x(attempt.started), end - 3);
     const wide = Math.max(3, x(until) - left);
@@ -254,13 +254,13 @@ export class TimelineView {
       if (wide > 60) {
         context.font = SMALL;
         const words = this.#says(attempt);
-        // A name can be cut, but half a number says something else.
+        // Names may be cut, but not numbers: half a number would be wrong.
         if (this.by !== "task" || context.measureText(words).width <= wide - 24) context.fillText(fitted(context, words, wide - 24), left + 20, y + LANE / 2 + 0.5);
       }
     } else if (state.colour === "failed" || state.colour === "abandoned") {
       context.fillStyle = palette[state.colour];
       context.font = SIGNS;
-      // Beside the bar; at the end of the axis, before it.
+      // Right of the bar, or left of it at the end of the axis.
       const before = left + wide + 14 > end;
       context.textAlign = before ? "right" : "left";
       context.fillText(state.sign, before ? left - 2 : left + wide + 2, y + LANE / 2 + 0.5);
@@ -287,7 +287,7 @@ export class TimelineView {
       line(context, x(time), AXIS - 6, x(time), height);
       context.globalAlpha = 1;
       context.fillStyle = palette.muted;
-      // No words at the edge, where they would be cut, and none under the line of the moment.
+      // No label at the edge, where it would be cut, and none under the line of the moment.
       const [left, right] = [x(time), x(time) + 50];
       if (right > width || (x(now) > left + 1 && x(now) < right)) continue;
       context.fillText(time === 0 ? "0" : `+${tick(Math.round(time)).replace(/\.0+(?= )/, "")}`, x(time) + 4, AXIS / 2);
@@ -322,7 +322,7 @@ export class TimelineView {
       const lane = this.lanes[at];
       const y = AXIS + at * LANE - scrollTop + LANE / 2;
       const isTask = this.by === "task";
-      const state = look(isTask ? this.page.moment.state(lane.name) : "Running");
+      const state = appearance(isTask ? this.page.moment.state(lane.name) : "Running");
       if (isTask) {
         context.font = SIGNS;
         context.fillStyle = palette[state.colour];
@@ -343,7 +343,7 @@ function line(context, x1, y1, x2, y2) {
   context.stroke();
 }
 
-/** The next of 1, 2, 5, 10, 20, 50 ... microseconds; from a minute on, of minutes and hours. */
+/** The smallest step of at least `least`: 1, 2, 5, 10, 20, 50 ... microseconds; from a minute on, minutes and hours. */
 function niceStep(least) {
   const steps = [60e6, 120e6, 300e6, 600e6, 1800e6, 3600e6, 7200e6, 21_600e6, 86_400e6];
   if (least > 30e6) return steps.find((step) => step >= least) ?? Math.ceil(least / 86_400e6) * 86_400e6;
@@ -374,5 +374,5 @@ function lanesByWorker(past, filter) {
 
 function describe(attempt) {
   const took = attempt.ended === undefined ? "" : ` after ${span(attempt.ended - attempt.started)}`;
-  return `${cleanLine(attempt.task).slice(0, 200)}, attempt ${attempt.number}: ${look(attempt.outcome).word}${took} (worker ${attempt.worker})`;
+  return `${cleanLine(attempt.task).slice(0, 200)}, attempt ${attempt.number}: ${appearance(attempt.outcome).word}${took} (worker ${attempt.worker})`;
 }

@@ -1,4 +1,4 @@
-// A value, as the text that was written: indented, and cut if it is long, with its size and a button for the rest.
+// A value as the exact text that was written: indented, and cut if it is long, with its size and a button for the rest.
 
 import { clean, element } from "./dom.js";
 import { indented } from "./raw.js";
@@ -7,7 +7,7 @@ import { size } from "./words.js";
 const SHOWN = 1_500;
 const STEP = 50_000;
 
-/** A text that may be long, in a block. */
+/** A block for a text that may be long. */
 export function longText(text, { most = SHOWN, className = "" } = {}) {
   const block = element("pre", { className: `value ${className}`, dir: "auto", tabIndex: 0 });
   if (text.length <= most * 1.2) {
@@ -31,9 +31,9 @@ export function longText(text, { most = SHOWN, className = "" } = {}) {
   return element("div", {}, block, element("p", { className: "below" }, note, rest));
 }
 
-/** A value of the context. */
+/** A block for a value of the context. */
 export function valueBlock(text) {
   if (text === undefined) return element("p", { className: "muted" }, "There is no value.");
-  // A value of megabytes is shown as it is: indenting it would take longer than anybody reads.
+  // Indenting megabytes takes too long.
   return longText(text.length > 200_000 ? text : indented(text));
 }

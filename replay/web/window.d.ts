@@ -1,4 +1,4 @@
 interface Window {
-  /** The page, for tests to ask what it shows. */
+  /** The page, for tests to inspect. */
   replay: any;
 }

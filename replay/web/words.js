@@ -1,5 +1,5 @@
-// The words and signs for what happened; the same words as in the terminal. Every state has a sign, so that nothing is
-// said by colour alone.
+// Words and signs for states and events, the same words as in the terminal. Every state has a sign, so that colour is never
+// the only distinction.
 
 import { cut } from "./dom.js";
 
@@ -23,12 +23,12 @@ export const STATES = {
   unknown: { sign: "?", word: "unknown", colour: "pending" },
 };
 
-/** How a state is shown. One that this page does not know has its own word. */
-export function look(state) {
+/** The sign, word and colour of a state. A state that this page does not know is shown by its name. */
+export function appearance(state) {
   return STATES[state] ?? { ...STATES.unknown, word: spaced(state ?? "unknown").toLowerCase() };
 }
 
-/** The name of a status as people read it: `NotRunning` is "Not running". */
+/** A status as text: `NotRunning` is "Not running". */
 export function statusWord(status) {
   const words = spaced(status).toLowerCase();
   return words.charAt(0).toUpperCase() + words.slice(1);
@@ -38,12 +38,12 @@ function spaced(name) {
   return String(name).replace(/(?<=\p{Ll})(?=\p{Lu})|_/gu, " ");
 }
 
-/** Whether nothing more can happen to an execution of this status. */
+/** Whether an execution with this status has ended. */
 export function isFinal(status) {
   return ["Completed", "Failed", "Cancelled"].includes(status);
 }
 
-/** A time of a document (RFC 3339, to the microsecond) as microseconds since 1970. */
+/** A document's time (RFC 3339, to the microsecond) as microseconds since 1970. */
 export function micros(time) {
   if (time.endsWith(" us")) return Number(time.slice(0, -3));
   const [seconds, fraction = "0Z"] = time.split(".");
@@ -51,7 +51,7 @@ export function micros(time) {
   return whole * 1000 + Number(fraction.slice(0, -1).padEnd(6, "0").slice(0, 6));
 }
 
-/** A span of microseconds, as every view of `replay` writes it (`words::span`): 0.012 s, 3.42 s, 2 min 05 s, 3 h 12 min. */
+/** A duration in microseconds as text, the same as `words::span` of the terminal: 0.012 s, 3.42 s, 2 min 05 s, 3 h 12 min. */
 export function span(us) {
   const rounded = (unit) => Math.round(us / unit);
   const two = (number) => String(number).padStart(2, "0");
@@ -63,7 +63,7 @@ export function span(us) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** A place on a time axis: in the unit that tells it from its neighbours. */
+/** The label of a tick on a time axis, in a unit that distinguishes it from its neighbours. */
 export function tick(us) {
   if (us === 0) return "0";
   if (us < 1000) return `${Math.round(us)} µs`;
@@ -80,24 +80,24 @@ function both(large, name, small, smaller) {
   return small === 0 ? `${large} ${name}` : `${large} ${name} ${small} ${smaller}`;
 }
 
-/** A number of bytes. */
+/** A number of bytes as text. */
 export function size(bytes) {
   if (bytes < 1000) return `${bytes} B`;
   if (bytes < 999_500) return `${(bytes / 1000).toFixed(bytes < 9_950 ? 1 : 0)} KB`;
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
-/** A number and its noun. */
+/** A number with its noun: "1 event", "2 events". */
 export function counted(number, noun, plural = `${noun}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? noun : plural}`;
 }
 
-/** The last eight digits of an id: what people type. */
+/** The last eight digits of an id, as people type it. */
 export function shortId(id) {
   return id.replaceAll("-", "").slice(-8);
 }
 
-/** A day and a time of day where the reader is, always of the same width. */
+/** A date and time in the reader's time zone, always of the same width. */
 export function dayTime(us) {
   const date = new Date(us / 1000);
   const two = (number) => String(number).padStart(2, "0");
@@ -129,7 +129,7 @@ export function skipReason(why) {
   return why.rule === "none_failed" ? says.join(", ") : `${says.join(", ")}; ${why.rule} does not hold`;
 }
 
-/** What an execution was started by. */
+/** The cause of an execution. */
 export function causeWords(cause) {
   switch (cause?.kind) {
     case "schedule":
@@ -157,9 +157,9 @@ function request(what, body) {
   return `${what} by ${body.by}${body.reason ? `: ${body.reason}` : ""}`;
 }
 
-/** What an event says, in a line: the look of it, the task that it is about, and the words. */
-export function told({ event, body, erased }) {
-  const about = (state, task, words) => ({ ...look(state), task, words });
+/** The description of an event for one line: sign, word and colour, the task, and the text. */
+export function describeEvent({ event, body, erased }) {
+  const about = (state, task, words) => ({ ...appearance(state), task, words });
   switch (event) {
     case "ExecutionStarted":
       return about("Running", "", `started by ${causeWords(body.cause)}`);
@@ -183,7 +183,7 @@ export function told({ event, body, erased }) {
     case "TaskDeferred":
       return about("Deferred", body.task, `waits without a slot${nth(body.attempt)}`);
     case "TaskResumed":
-      return about("Running", body.task, `runs on${nth(body.attempt)}`);
+      return about("Running", body.task, `resumed${nth(body.attempt)}`);
     case "ExecutionPaused":
       return about("Paused", "", request("paused", body));
     case "ExecutionUnpaused":
@@ -197,7 +197,7 @@ export function told({ event, body, erased }) {
     case "ExecutionFailed":
       return about("Failed", "", `failed${body.reason ? `: ${body.reason}` : ""}`);
     case "ExecutionCancelled":
-      // Mostly the reason says it all: "cancelled by ann: wrong day".
+      // Usually the reason is complete: "cancelled by ann: wrong day".
       return about("Cancelled", "", body.reason?.startsWith("cancelled") ? body.reason : `cancelled${body.reason ? `: ${body.reason}` : ""}`);
     default:
       return { sign: "×", colour: "pending", task: "", words: event ? event : "the body of this event was erased" };

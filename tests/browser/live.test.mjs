@@ -73,7 +73,7 @@ test("an execution that is started while the list is open appears, moves and end
   const [list, other] = [await open(server, server), await open(server, server)];
   await says(list, "#live", "● live");
   await rows(list, 0);
-  await says(list, "#none", "No execution fits.");
+  await says(list, "#none", "No execution matches the filter.");
   python.say("start");
   const id = await python.line();
   for (const page of [list, other]) await says(page, "#executions .row .status", "Running");

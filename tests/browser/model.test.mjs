@@ -4,8 +4,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Past } from "../../replay/web/model.js";
-import { HIGH, placed } from "../../replay/web/placing.js";
-import { causeWords, look, span, statusWord } from "../../replay/web/words.js";
+import { BOX_HEIGHT, layOut } from "../../replay/web/layout.js";
+import { causeWords, appearance, span, statusWord } from "../../replay/web/words.js";
 
 /**
  * The layout of a report with layers of the given sizes; each task depends on all of the previous layer, or on some.
@@ -41,15 +41,15 @@ describe("a graph in its panel", () => {
   test("fits, and no two boxes overlap", () => {
     for (const [name, layout] of Object.entries(GRAPHS)) {
       for (const [width, height] of PANELS) {
-        const { nodes, wide, high, scale } = placed(layout, width, height);
+        const { nodes, wide, high, scale } = layOut(layout, width, height);
         const where = `${name} in ${width} × ${height}`;
         assert.ok(wide * scale <= width + 0.01 && high * scale <= height + 0.01, `${where}: ${wide * scale} × ${high * scale}`);
         assert.equal(nodes.length, layout.tasks.length, where);
         const sorted = [...nodes].sort((one, other) => one.x - other.x || one.y - other.y);
         for (const [at, { x, y, wide: box }] of sorted.entries()) {
-          assert.ok(x >= 0 && y >= 0 && x + box <= wide + 0.01 && y + HIGH <= high + 0.01, `${where}: ${x}, ${y}`);
+          assert.ok(x >= 0 && y >= 0 && x + box <= wide + 0.01 && y + BOX_HEIGHT <= high + 0.01, `${where}: ${x}, ${y}`);
           const next = sorted[at + 1];
-          if (next?.x === x) assert.ok(next.y - y >= HIGH, `${where}: ${next.task} lies on ${sorted[at].task}`);
+          if (next?.x === x) assert.ok(next.y - y >= BOX_HEIGHT, `${where}: ${next.task} lies on ${sorted[at].task}`);
           else if (next) assert.ok(next.x - x > box, `${where}: no room for edges`);
         }
       }
@@ -58,13 +58,13 @@ describe("a graph in its panel", () => {
 
   test("has lines that begin and end at their tasks, and stay in it", () => {
     for (const [name, layout] of Object.entries(GRAPHS)) {
-      const { nodes, lines, wide, high } = placed(layout, 820, 330);
+      const { nodes, lines, wide, high } = layOut(layout, 820, 330);
       const at = new Map(nodes.map((node) => [node.task, node]));
       assert.equal(lines.length, layout.edges.length);
       for (const { from, to, points } of lines) {
         const [a, b] = [at.get(from), at.get(to)];
-        assert.deepEqual(points[0], [a.x + a.wide, a.y + HIGH / 2], name);
-        assert.deepEqual(points.at(-1), [b.x, b.y + HIGH / 2], name);
+        assert.deepEqual(points[0], [a.x + a.wide, a.y + BOX_HEIGHT / 2], name);
+        assert.deepEqual(points.at(-1), [b.x, b.y + BOX_HEIGHT / 2], name);
         for (const [x, y] of points) assert.ok(x >= 0 && x <= wide && y >= 0 && y <= high, `${name}: ${x}, ${y} of ${wide} × ${high}`);
       }
     }
@@ -73,11 +73,11 @@ describe("a graph in its panel", () => {
   // Regression: a chain of 50 was a thin line through an empty panel, and a fan-out of 100 a column of dashes.
   test("is large enough to be read if the panel has space for it", () => {
     for (const name of ["a chain of 50", "a fan-out of 100", "long names"]) {
-      const { wide, high, scale } = placed(GRAPHS[name], 820, 330);
+      const { wide, high, scale } = layOut(GRAPHS[name], 820, 330);
       assert.ok(scale >= 0.5, `${name}: ${scale}`);
       assert.ok(wide * scale >= 0.7 * 820 && high * scale >= 0.6 * 330, `${name}: ${wide * scale} × ${high * scale}`);
     }
-    const few = placed(layered([2, 2, 2, 2, 2]), 820, 330).nodes;
+    const few = layOut(layered([2, 2, 2, 2, 2]), 820, 330).nodes;
     assert.equal(new Set(few.map(({ x }) => x)).size, 5, "what fits in one band is one");
   });
 
@@ -85,11 +85,11 @@ describe("a graph in its panel", () => {
     const layout = layered(Array(12).fill(1));
     layout.edges.push({ from: 0, to: 11, via: Array.from({ length: 10 }, (_, at) => [at + 1, 1]) });
     layout.rows = 2;
-    const { nodes, lines, wide, high } = placed(layout, 400, 400);
+    const { nodes, lines, wide, high } = layOut(layout, 400, 400);
     const { points } = lines.at(-1);
     for (const [x, y] of points) assert.ok(x >= 0 && x <= wide && y >= 0 && y <= high);
     for (const node of nodes.slice(1, 11)) {
-      const inside = points.some(([x, y]) => x > node.x && x < node.x + node.wide && y > node.y && y < node.y + HIGH);
+      const inside = points.some(([x, y]) => x > node.x && x < node.x + node.wide && y > node.y && y < node.y + BOX_HEIGHT);
       assert.ok(!inside, `it runs through ${node.task}`);
     }
   });
@@ -112,10 +112,10 @@ test("the first failure is the earliest one that was not retried", () => {
 
 test("every state has its own sign and word, even an unknown one", () => {
   const known = ["Running", "Waiting", "Deferred", "Blocked", "Damaged", "NotRunning", "Paused", "Completed", "Failed", "Cancelled"];
-  for (const status of known) assert.notEqual(look(status).sign, "?", status);
-  assert.equal(new Set(known.map((status) => look(status).word)).size, known.length);
-  assert.deepEqual([look("SomethingNew").sign, look("SomethingNew").word], ["?", "something new"]);
-  assert.equal(look(undefined).word, "unknown");
+  for (const status of known) assert.notEqual(appearance(status).sign, "?", status);
+  assert.equal(new Set(known.map((status) => appearance(status).word)).size, known.length);
+  assert.deepEqual([appearance("SomethingNew").sign, appearance("SomethingNew").word], ["?", "something new"]);
+  assert.equal(appearance(undefined).word, "unknown");
   assert.deepEqual(["NotRunning", "Failed", "held_back"].map(statusWord), ["Not running", "Failed", "Held back"]);
 });
 

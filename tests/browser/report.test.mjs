@@ -419,13 +419,13 @@ describe("the timeline", () => {
     await page.evaluate(() => {
       // Pretend that a hundred tasks ran before the failed one.
       const { timeline } = window.replay;
-      const { take } = timeline;
-      timeline.take = function with_more() {
-        take.call(this);
+      const { rebuild } = timeline;
+      timeline.rebuild = function with_more() {
+        rebuild.call(this);
         this.lanes = [...Array.from({ length: 100 }, (_, at) => ({ name: `before ${at}`, title: `before ${at}`, attempts: [] })), ...this.lanes];
         this.laneOf = new Map(this.lanes.map((lane, at) => [lane.name, at]));
       };
-      timeline.take();
+      timeline.rebuild();
       timeline.grow();
       timeline.update();
     });

@@ -151,7 +151,7 @@ def test_moments(past: History) -> None:
         (datetime(2020, 1, 1), ValueError, "has no time zone"),
         (timedelta(-1), ValueError, "before the start"),
         (-1, ValueError, "the seq of an event is 0 or greater, not -1"),
-        ("", ValueError, "'' is no moment"),
+        ("", ValueError, "'' is not a moment"),
         (True, TypeError, "not a bool"),
         (1.5, TypeError, "not float"),
     ],
@@ -318,7 +318,7 @@ def test_opening_errors(tmp_path: Path) -> None:
         History.open(":memory:", unknown)
     with pytest.raises(cloaca.ExecutionNotFoundError):
         History.open(tmp_path / "log", "latest")
-    with pytest.raises(ValueError, match="is no id"):
+    with pytest.raises(ValueError, match="is not an id"):
         History.open(tmp_path / "log", "the last one")
 
 
@@ -440,7 +440,7 @@ def test_a_history_is_opened_by_the_ids_that_hints_print(tmp_path: Path) -> None
         cloaca.History.open(log, first[:4])
     with pytest.raises(cloaca.ExecutionNotFoundError, match="no execution"):
         cloaca.History.open(log, "ffffffff")
-    with pytest.raises(ValueError, match="is no id"):
+    with pytest.raises(ValueError, match="is not an id"):
         cloaca.History.open(log, "nonsense")
 
 

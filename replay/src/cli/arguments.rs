@@ -10,8 +10,8 @@ use cloacina_engine::core::standing::ExecutionStatus;
 
 use super::completion::executions;
 use super::screen::Times;
-use crate::at::{At, Since};
 use crate::diff::Ignored;
+use crate::moment::{At, Since};
 
 /// Shows what ran in an execution, in what order, what it read and wrote, and why it stopped. Only reads the log:
 /// never writes to it, and never runs task code.

@@ -11,11 +11,11 @@ use super::screen::Screen;
 use super::style::Tone;
 use super::target::{Target, quoted};
 use super::text;
-use crate::ahead::Ahead;
 use crate::diff::excerpt;
 use crate::diff::{Diff, Difference, Ignored, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff, diff};
 use crate::json::diff::DiffJson;
 use crate::json::document::Object;
+use crate::prefetch::Ahead;
 use crate::source;
 use crate::story::{Story, tell};
 

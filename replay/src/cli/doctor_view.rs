@@ -11,7 +11,7 @@ use super::failure::{Failure, code};
 use super::screen::Screen;
 use super::style::Tone;
 use super::text;
-use crate::ground::{About, Ground, Unfit, look, os_window};
+use crate::doctor::{About, Ground, Unfit, look, os_window};
 use crate::json::document::Object;
 use crate::json::log::GroundJson;
 

@@ -16,16 +16,16 @@ use super::{
     context_view, explain_view, export_view, full_view, graph_view, history_view, report_view, state_view, text,
     verify_view, why_view,
 };
-use crate::ahead::Ahead;
-use crate::at::{At, NotThere};
 use crate::errors::number;
-use crate::folding::let_go;
+use crate::fold::let_go;
 use crate::graph::{self, Picture};
 use crate::history::fold_to;
 use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{self, ExecutionJson, StateJson, StepJson, ValueJson, VerificationJson};
 use crate::json::graph::GraphJson;
 use crate::json::lines::Lines;
+use crate::moment::{At, NotThere};
+use crate::prefetch::Ahead;
 use crate::reading::{Entry, Trouble, entries};
 use crate::source::{self, Head};
 use crate::story::{Story, What, tell};
@@ -426,9 +426,9 @@ impl ExecutionView<'_, '_> {
             return Err(story.trouble.map_or_else(|| self.not_there(NotThere::Empty), Failure::from));
         };
         match format {
-            Some(GraphFormat::Mermaid) => write!(self.screen.out, "{}", graph::text::mermaid(&picture, critical))?,
-            Some(GraphFormat::Dot) => write!(self.screen.out, "{}", graph::text::dot(&picture, critical))?,
-            Some(GraphFormat::Svg) => write!(self.screen.out, "{}", graph::text::svg(&picture, critical))?,
+            Some(GraphFormat::Mermaid) => write!(self.screen.out, "{}", graph::formats::mermaid(&picture, critical))?,
+            Some(GraphFormat::Dot) => write!(self.screen.out, "{}", graph::formats::dot(&picture, critical))?,
+            Some(GraphFormat::Svg) => write!(self.screen.out, "{}", graph::formats::svg(&picture, critical))?,
             _ if self.arguments.json || format.is_some() => {
                 let mut object = self.object("graph")?;
                 object.member("graph", &GraphJson::from(&picture))?;

@@ -16,7 +16,7 @@ use super::screen::Screen;
 use super::style::Tone;
 use super::target::Target;
 use super::text;
-use crate::at::task_of;
+use crate::moment::task_of;
 use crate::reading::{Definitions, Entry, Erased, entries, started};
 use crate::source::Head;
 use crate::words;

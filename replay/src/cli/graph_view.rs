@@ -7,7 +7,7 @@ use cloacina_engine::core::event::{Seq, TaskId};
 use super::screen::Screen;
 use super::style::{Tone, tone_of};
 use super::text;
-use crate::graph::drawing::{Line, draw, sign};
+use crate::graph::rails::{Line, draw, sign};
 use crate::graph::{EdgeKind, Picture, Step};
 use crate::words;
 

@@ -11,7 +11,7 @@ use super::screen::Screen;
 use super::style::{Tone, tone_of};
 use super::target::Target;
 use super::text;
-use crate::ground::ahead_of_clock;
+use crate::doctor::ahead_of_clock;
 use crate::ids::short;
 use crate::reading::started;
 use crate::source::Head;

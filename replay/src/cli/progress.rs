@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::ahead::Watch;
+use crate::prefetch::Watch;
 
 /// How long a command runs before the bar appears.
 const DELAY: Duration = Duration::from_secs(1);

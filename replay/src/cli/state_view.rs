@@ -13,7 +13,7 @@ use super::screen::Screen;
 use super::style::{Tone, tone_of};
 use super::target::{Target, quoted};
 use super::text;
-use crate::at::task_of;
+use crate::moment::task_of;
 use crate::reading::Entry;
 use crate::words;
 

@@ -21,7 +21,7 @@ use crate::json::document::Object;
 use crate::json::log::{CheckedJson, WholeJson};
 use crate::reading::stream_of;
 use crate::verify::Verdict;
-use crate::whole::{Checked, Whole};
+use crate::verify_log::{Checked, Whole};
 
 /// What was counted.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! Which task of one execution is which of the other, and what values there were.
+//! Alignment of the tasks of two executions, and access to their values.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,12 +12,12 @@ use crate::story::{Row, Story, TaskRow, What};
 /// Values by key.
 pub type Values = BTreeMap<Key, Json>;
 
-/// The tasks of both, each once: in the order in which A ran them, those of B alone behind the one that B ran before
-/// them, and at the end those to which nothing happened.
+/// Returns the tasks of both, each once, in the order in which A ran them. A task that only B has comes after the one
+/// that B ran before it; tasks without events come last.
 pub fn tasks(a: Side<'_>, b: Side<'_>) -> Vec<TaskId> {
     let (in_a, in_b) = (names(a), names(b));
     let places: HashMap<&TaskId, usize> = in_a.iter().enumerate().map(|(place, task)| (task, place)).collect();
-    // What B alone has, by the task of A that it comes behind; what comes before all of them has the place 0.
+    // The tasks that only B has, by one plus the index of the task of A before them; 0 if there is none before.
     let mut behind: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
     let mut last = 0;
     for task in in_b {
@@ -34,17 +34,17 @@ pub fn tasks(a: Side<'_>, b: Side<'_>) -> Vec<TaskId> {
     all
 }
 
-/// The tasks of one execution: those that something happened to in their order, then the others.
+/// Returns the tasks of one execution: those with events, in order, then the others.
 fn names(side: Side<'_>) -> Vec<TaskId> {
     let mut names: Vec<TaskId> = rows(side.story).map(|(_, row)| row.task.clone()).collect();
-    let told: std::collections::HashSet<TaskId> = names.iter().cloned().collect();
+    let with_events: std::collections::HashSet<TaskId> = names.iter().cloned().collect();
     if let Some(graph) = side.graph() {
-        names.extend(graph.tasks().map(|task| graph.name(task)).filter(|name| !told.contains(*name)).cloned());
+        names.extend(graph.tasks().map(|task| graph.name(task)).filter(|name| !with_events.contains(*name)).cloned());
     }
     names
 }
 
-/// The rows about tasks.
+/// Iterates over the rows of tasks.
 pub fn rows(story: &Story) -> impl Iterator<Item = (&Row, &TaskRow)> {
     story.rows.iter().filter_map(|row| match &row.what {
         What::Task(task) => Some((row, task)),
@@ -52,7 +52,7 @@ pub fn rows(story: &Story) -> impl Iterator<Item = (&Row, &TaskRow)> {
     })
 }
 
-/// The input.
+/// Returns the input.
 pub fn input(story: &Story) -> Values {
     let started = story.rows.iter().find_map(|row| match &row.what {
         What::Started { input, .. } => Some(input),
@@ -62,12 +62,12 @@ pub fn input(story: &Story) -> Values {
     input.filter_map(|change| Some((change.key.clone(), change.value.clone()?))).collect()
 }
 
-/// The values of a context that are there.
+/// Returns the values of a context, without removed keys.
 pub fn context(context: &Context) -> Values {
     context::values(context).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// Every write of an execution, by its `seq`.
+/// Returns every written value of an execution, by its `seq`.
 pub fn writes(story: &Story) -> HashMap<Seq, &Json> {
     let inputs = story.rows.iter().flat_map(|row| match &row.what {
         What::Started { input, .. } => &input[..],
@@ -77,10 +77,10 @@ pub fn writes(story: &Story) -> HashMap<Seq, &Json> {
     inputs.chain(written).filter_map(|change| Some((change.seq, change.value.as_ref()?))).collect()
 }
 
-/// The tasks that do not stand in the longest row of tasks that is in both in the same order: those that moved. Each
-/// with the place of a task that it stands on another side of. `places` are the places in B of what A has in its order.
+/// Returns the tasks that moved: those outside of the longest increasing subsequence, each with a task that it crossed.
+/// `places` are the positions in B of the tasks in the order of A; the result are indices into it.
 pub fn moved(places: &[usize]) -> Vec<(usize, usize)> {
-    // The ends of the longest ascending rows of each length, and for each place the one before it in its row.
+    // For each length, the end of the best increasing subsequence; for each task, its predecessor in its subsequence.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = vec![None; places.len()];
     for (at, place) in places.iter().enumerate() {
@@ -102,7 +102,7 @@ pub fn moved(places: &[usize]) -> Vec<(usize, usize)> {
     let crossed = |at: usize| {
         let here = staying.partition_point(|other| *other < at);
         let there = staying.partition_point(|other| places[*other] < places[at]);
-        // Moved forth: the first that it now stands behind; moved back: the last that it now stands before.
+        // Moved forward: it crossed the first one that is now before it. Moved back: the last one that is now after it.
         if there > here { staying[here] } else { staying[here - 1] }
     };
     (0..places.len()).filter(|at| !stays[*at]).map(|at| (at, crossed(at))).collect()
@@ -115,9 +115,9 @@ mod tests {
     #[test]
     fn what_moved_is_the_least_that_explains_the_other_order() {
         assert_eq!(moved(&[0, 1, 2, 3]), []);
-        // The first of A comes last in B: it moved, and stands behind the second now.
+        // The first of A is the last in B: it moved across the second.
         assert_eq!(moved(&[3, 0, 1, 2]), [(0, 1)]);
-        // The last of A comes first in B.
+        // The last of A is the first in B.
         assert_eq!(moved(&[1, 2, 3, 0]), [(3, 2)]);
         assert_eq!(moved(&[]), []);
     }

@@ -1,4 +1,4 @@
-//! The place where two long texts differ, with a little around it.
+//! Excerpts of two long texts around their first difference.
 
 use cloacina_engine::core::json::Json;
 use unicode_width::UnicodeWidthChar;
@@ -6,26 +6,26 @@ use unicode_width::UnicodeWidthChar;
 /// How many characters before the difference are shown.
 const BEFORE: usize = 12;
 
-/// Two texts, each cut to what can be shown, so that both show where they differ.
+/// Excerpts of two texts that both include the first difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpts {
-    /// What is shown of the text in A.
+    /// The excerpt of the text in A.
     pub a: String,
-    /// What is shown of the text in B.
+    /// The excerpt of the text in B.
     pub b: String,
     /// The first character that differs, from 0; `None` if both texts are shown from their beginning.
     pub at: Option<usize>,
 }
 
 impl Excerpts {
-    /// ` (from character 900 on)`, where the texts are not shown from their beginning.
+    /// Returns ` (from character 900 on)`, or nothing if the texts are shown from their beginning.
     #[must_use]
     pub fn place(&self) -> String {
         self.at.map(|at| format!(" (from character {at} on)")).unwrap_or_default()
     }
 }
 
-/// Cuts two values, as JSON, to `columns` each. Strings stay strings: what is left out is `…` inside the quotes.
+/// Cuts two values, as JSON, to `columns` each. Strings keep their quotes, with `…` inside them for what is cut.
 #[must_use]
 pub fn values(a: &Json, b: &Json, columns: usize) -> Excerpts {
     if let (Some(one), Some(other)) = (string(a), string(b)) {
@@ -41,7 +41,7 @@ pub fn texts(a: &str, b: &str, columns: usize) -> Excerpts {
     between(a, b, columns, |letter| letter.to_string())
 }
 
-/// The text of a JSON string; `None` of every other value.
+/// Returns the text of a JSON string; `None` for any other value.
 fn string(json: &Json) -> Option<String> {
     if !json.as_str().starts_with('"') {
         return None;
@@ -49,7 +49,7 @@ fn string(json: &Json) -> Option<String> {
     serde_json::from_str(json.as_str()).ok()
 }
 
-/// A character as it stands in a JSON string.
+/// Returns a character as it is written in a JSON string.
 fn json_of(letter: char) -> String {
     let quoted = serde_json::Value::from(letter.to_string()).to_string();
     quoted[1..quoted.len() - 1].to_owned()
@@ -58,7 +58,7 @@ fn json_of(letter: char) -> String {
 fn between(a: &str, b: &str, columns: usize, shown: impl Fn(char) -> String) -> Excerpts {
     let columns = columns.max(2 * BEFORE);
     let same = a.chars().zip(b.chars()).take_while(|(one, other)| one == other).count();
-    // What is seen from the beginning need not be looked for further on.
+    // Differences near the beginning are shown from the beginning.
     let near = width_of(a.chars().take(same + BEFORE), columns, &shown).is_some()
         && width_of(b.chars().take(same + BEFORE), columns, &shown).is_some();
     let first = if near { 0 } else { begin(a, same) };
@@ -66,8 +66,7 @@ fn between(a: &str, b: &str, columns: usize, shown: impl Fn(char) -> String) -> 
     Excerpts { a: cut(a), b: cut(b), at: (first > 0).then_some(same) }
 }
 
-/// Where an excerpt begins, so that the character at `same` is in it with a little before it: not at a mark that belongs to the
-/// character before.
+/// Returns where an excerpt begins: a little before the character at `same`, but not at a combining mark.
 fn begin(text: &str, same: usize) -> usize {
     let mut first = same.saturating_sub(BEFORE);
     let before: Vec<char> = text.chars().take(first + 1).collect();
@@ -77,7 +76,7 @@ fn begin(text: &str, same: usize) -> usize {
     first
 }
 
-/// The columns that characters take; `None` if they are more than there is room for.
+/// Returns the width of characters in columns; `None` if it exceeds `room`.
 fn width_of(letters: impl Iterator<Item = char>, room: usize, shown: &impl Fn(char) -> String) -> Option<usize> {
     let mut used = 0;
     for letter in letters {
@@ -93,7 +92,7 @@ fn width(text: &str) -> usize {
     text.chars().map(|letter| letter.width().unwrap_or(1)).sum()
 }
 
-/// The text from the character `first` on, in at most `columns`; `…` stands for what is left out on either side.
+/// Returns the text from the character `first` on, in at most `columns`, with `…` for what is cut on either side.
 fn excerpt(text: &str, first: usize, columns: usize, shown: &impl Fn(char) -> String) -> String {
     let mut kept = if first > 0 { "…".to_owned() } else { String::new() };
     let mut used = width(&kept);
@@ -121,7 +120,7 @@ mod tests {
         Json::from(serde_json::Value::from(text))
     }
 
-    /// Two texts that differ at their 900th character were both shown up to their 40th, and so looked the same.
+    /// Regression test: texts that differ at character 900 were both cut at 40, and looked the same.
     #[test]
     fn the_place_that_differs_is_in_both_excerpts() {
         let long = "x".repeat(900);

@@ -1,4 +1,4 @@
-//! Where two executions first diverge, in one sentence.
+//! The first divergence of two executions, as one sentence.
 
 use cloacina_engine::core::event::{Seq, TaskId};
 use cloacina_engine::core::json::Json;
@@ -6,13 +6,13 @@ use cloacina_engine::core::json::Json;
 use super::excerpt;
 use super::{Diff, Difference, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff};
 
-/// How many letters of a value stand in a sentence.
+/// How many characters of a value a sentence shows.
 const VALUE: usize = 40;
 
-/// Where two executions first diverge.
+/// The first divergence of two executions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Divergence {
-    /// What differs: `workflow`, `input`, a task's [`Difference::name`], `tasks` (only one has it), `context` or `status`.
+    /// `workflow`, `input`, a task's [`Difference::name`], `tasks` (only one has the task), `context` or `status`.
     pub aspect: &'static str,
     /// The task; `None` if it is not about one.
     pub task: Option<TaskId>,
@@ -20,13 +20,13 @@ pub struct Divergence {
     pub a: Option<Seq>,
     /// The task's first event in B.
     pub b: Option<Seq>,
-    /// Whether it makes the two differ; `false` for what timing alone explains.
+    /// Whether it makes the two differ; `false` if timing alone explains it.
     pub counts: bool,
-    /// All of it in one sentence. The two are called A and B.
+    /// One sentence that calls the two A and B.
     pub sentence: String,
 }
 
-/// Finds the first divergence: first what differs before any task, then task by task in the order in which they ran.
+/// Finds the first divergence: workflow and input first, then task by task in the order in which they ran.
 pub fn divergence(diff: &Diff, a: Side<'_>, b: Side<'_>) -> Option<Divergence> {
     before_tasks(diff)
         .or_else(|| among_tasks(diff))
@@ -35,30 +35,31 @@ pub fn divergence(diff: &Diff, a: Side<'_>, b: Side<'_>) -> Option<Divergence> {
         .or_else(|| diff.tasks.iter().find_map(|task| about(task, |_| true)))
 }
 
-fn whole(aspect: &'static str, sentence: String) -> Divergence {
+/// A divergence that is not about a task.
+fn without_task(aspect: &'static str, sentence: String) -> Divergence {
     Divergence { aspect, task: None, a: None, b: None, counts: true, sentence }
 }
 
 fn before_tasks(diff: &Diff) -> Option<Divergence> {
     let (a, b) = (diff.a.workflow(), diff.b.workflow());
     if a != b {
-        return Some(whole("workflow", format!("they are of two workflows: A of {a}, B of {b}")));
+        return Some(without_task("workflow", format!("different workflows: {a} in A, {b} in B")));
     }
     let first = diff.input.first()?;
-    Some(whole("input", format!("the input differs: {}", value_words(first))))
+    Some(without_task("input", format!("the input differs: {}", value_words(first))))
 }
 
 fn among_tasks(diff: &Diff) -> Option<Divergence> {
-    // A task that was only tried again is not where they part: what leads somewhere else comes later.
+    // A task that only had more attempts is not the divergence: look for one that led to something else.
     let counts = |difference: &Difference| difference.counts() && !matches!(difference, Difference::Attempts);
     let mut first = diff.tasks.iter().find_map(|task| about(task, counts))?;
-    // Other code that gives the same is where they part, but not what somebody looks for.
+    // Different code with the same result is the divergence, but users look for the first different result too.
     let results = |difference: &Difference| difference.is_result() || matches!(difference, Difference::Input(_));
     if matches!(first.aspect, "code" | "definition")
         && let Some(result) = diff.tasks.iter().find_map(|task| about(task, results))
         && result.task != first.task
     {
-        first.sentence = format!("{}, and gave the same; then {}", first.sentence, result.sentence);
+        first.sentence = format!("{}, with the same result; then {}", first.sentence, result.sentence);
     } else if matches!(first.aspect, "code" | "definition")
         && let Some(task) = diff.tasks.iter().find(|task| Some(&task.task) == first.task.as_ref())
         && let Some(result) = task.differences.iter().find(|difference| difference.is_result())
@@ -68,7 +69,7 @@ fn among_tasks(diff: &Diff) -> Option<Divergence> {
     Some(first)
 }
 
-/// Where only the number of attempts differs.
+/// The divergence if only numbers of attempts differ.
 fn retries(diff: &Diff) -> Option<Divergence> {
     let mut found = diff.tasks.iter().filter_map(|task| about(task, |it| matches!(it, Difference::Attempts)));
     let mut first = found.next()?;
@@ -76,20 +77,21 @@ fn retries(diff: &Diff) -> Option<Divergence> {
         0 => String::new(),
         more => format!(", and so were {more} more"),
     };
-    first.sentence = format!("the same but for retries: {}{more}", first.sentence);
+    first.sentence = format!("the same except for retries: {}{more}", first.sentence);
     Some(first)
 }
 
 fn at_the_end(diff: &Diff, a: Side<'_>, b: Side<'_>) -> Option<Divergence> {
     if let Some(first) = diff.context.first() {
-        let says = format!("every task gave the same, but the context differs: {}", value_words(first));
-        return Some(whole("context", says));
+        let says = format!("every task had the same result, but the context differs: {}", value_words(first));
+        return Some(without_task("context", says));
     }
     let (one, other) = (a.head.status(), b.head.status());
-    (one != other).then(|| whole("status", format!("every task gave the same, but A is {one} and B is {other}")))
+    let says = || format!("every task had the same result, but A is {one} and B is {other}");
+    (one != other).then(|| without_task("status", says()))
 }
 
-/// The first difference of a task that is wanted, or that only one has it.
+/// Returns the divergence of a task that only one execution has, or else its first difference that is `wanted`.
 fn about(task: &TaskDiff, wanted: impl Fn(&Difference) -> bool) -> Option<Divergence> {
     let (aspect, counts, sentence) = match task.standing() {
         Standing::OnlyA => ("tasks", true, only(&task.task, "A", "B")),
@@ -107,21 +109,21 @@ fn only(task: &TaskId, has: &str, has_not: &str) -> String {
     format!("{task} is only in {has}: the workflow of {has_not} has no such task")
 }
 
-/// A difference of a task, with its name.
+/// Describes a difference of a task, beginning with the task's name.
 fn task_words(task: &TaskDiff, difference: &Difference) -> String {
     let name = &task.task;
     match difference {
-        Difference::Code { .. } => format!("{name} has other code in B"),
-        Difference::Definition { part, a, b } => format!("{name} is defined with another {part}: {a} in A, {b} in B"),
-        Difference::Input(ReadDiff { key, b: Looked::NotRead, .. }) => format!("{name} looked for {key} only in A"),
-        Difference::Input(ReadDiff { key, a: Looked::NotRead, .. }) => format!("{name} looked for {key} only in B"),
+        Difference::Code { .. } => format!("{name} has different code in B"),
+        Difference::Definition { part, a, b } => format!("{name} has a different {part}: {a} in A, {b} in B"),
+        Difference::Input(ReadDiff { key, b: Looked::NotRead, .. }) => format!("{name} looked up {key} only in A"),
+        Difference::Input(ReadDiff { key, a: Looked::NotRead, .. }) => format!("{name} looked up {key} only in B"),
         Difference::Input(read) => format!("{name} read {}", read_words(read)),
         Difference::Order { other } => {
-            format!("the same but for the order: {name} and {other} ran the other way round")
+            format!("the same except for the order: {name} and {other} ran in the opposite order")
         }
         Difference::Time => {
             let (a, b) = both(task, |ran| ran.took.map(crate::words::span).unwrap_or_default());
-            format!("the same but for time: {name} took {a} in A and {b} in B")
+            format!("the same except for time: {name} took {a} in A and {b} in B")
         }
         Difference::Attempts => {
             let (a, b) = both(task, |ran| ran.attempts.to_string());
@@ -132,10 +134,10 @@ fn task_words(task: &TaskDiff, difference: &Difference) -> String {
     }
 }
 
-/// What came out of a task in the two.
+/// Describes the different results of a task.
 fn result_words(task: &TaskDiff, difference: &Difference) -> String {
     match difference {
-        Difference::Output(diff) => format!("wrote other values: {}", value_words(diff)),
+        Difference::Output(diff) => format!("wrote different values: {}", value_words(diff)),
         _ => {
             let (a, b) = both(task, ended);
             format!("{a} in A, and {b} in B")
@@ -154,12 +156,12 @@ fn ended(ran: &Ran) -> String {
         (_, "skipped" | "cancelled") => format!("was {}", ran.outcome),
         (_, "not started") => "did not start".to_owned(),
         (_, "waiting") => "waits for its next attempt".to_owned(),
-        (_, "running") => "still runs".to_owned(),
+        (_, "running") => "is still running".to_owned(),
         (_, outcome) => outcome.to_owned(),
     }
 }
 
-/// Where a value differs first: `rows[0].price is 1.10 in A and 1.20 in B`.
+/// Describes the first difference in a value: `rows[0].price is 1.10 in A and 1.20 in B`.
 #[must_use]
 pub fn value_words(diff: &KeyDiff) -> String {
     let Some(place) = diff.places.first() else { return diff.key.to_string() };
@@ -185,16 +187,16 @@ fn read_words(read: &ReadDiff) -> String {
         Looked::Value(value) => short(value),
     };
     let says = match &read.values {
-        Some(values) => format!("another {key}: {}", value_words(values)),
-        None => format!("another {key}: it was {} in A and {} in B", side(&read.a), side(&read.b)),
+        Some(values) => format!("a different {key}: {}", value_words(values)),
+        None => format!("a different {key}: {} in A and {} in B", side(&read.a), side(&read.b)),
     };
     if read.undeclared {
-        return format!("{says} (an undeclared read: what it sees depends on who is faster)");
+        return format!("{says} (an undeclared read: its value depends on timing)");
     }
     says
 }
 
-/// A value, cut to what a sentence can hold.
+/// Returns a value, cut to [`VALUE`] characters.
 fn short(value: &Json) -> String {
     let text = value.as_str();
     match text.char_indices().nth(VALUE) {

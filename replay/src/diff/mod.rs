@@ -1,7 +1,7 @@
-//! Two executions side by side: aligned by task, then the context key by key. The first divergence comes first.
+//! Comparison of two executions: aligned by task, then the context key by key, with the first divergence on top.
 //!
-//! What differs is told apart from what timing alone explains. Other code, input, output, errors and attempts make two
-//! executions *differ*; another order of tasks that do not wait for each other, or more time, does not.
+//! Differences in code, input, output, errors and attempts make two executions *differ*. Differences that timing alone
+//! explains do not: the order of independent tasks, and durations.
 
 mod align;
 pub mod excerpt;
@@ -26,14 +26,14 @@ pub use values::{KeyDiff, Place};
 /// One of the two executions, as far as it could be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
-    /// What the index says of it.
+    /// Its entry in the index.
     pub head: &'a Head,
-    /// What happened.
+    /// Its events by task.
     pub story: &'a Story,
 }
 
 impl<'a> Side<'a> {
-    /// The graph that it went by last; `None` if its events cannot be folded.
+    /// Returns the graph of its last definition; `None` if its events cannot be folded.
     fn graph(&self) -> Option<&'a Arc<Graph>> {
         self.story.state.as_ref().map(|state| state.graph())
     }
@@ -43,20 +43,20 @@ impl<'a> Side<'a> {
     }
 }
 
-/// What differs between two executions.
+/// The differences between two executions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diff {
-    /// What the index says of the first one, A.
+    /// The index entry of the first one, A.
     pub a: Head,
-    /// What the index says of the second one, B.
+    /// The index entry of the second one, B.
     pub b: Head,
-    /// Where they first diverge; `None` if nothing is different.
+    /// The first divergence; `None` if there is no difference.
     pub first: Option<Divergence>,
-    /// What differs in the input.
+    /// The differences in the input.
     pub input: Vec<KeyDiff>,
-    /// Every task of either, in the order in which A ran them; those of B alone where B ran them.
+    /// Every task of either, in the order in which A ran them; tasks that only B has come where B ran them.
     pub tasks: Vec<TaskDiff>,
-    /// What differs in the context that they left.
+    /// The differences in the final context.
     pub context: Vec<KeyDiff>,
 }
 
@@ -65,22 +65,22 @@ pub struct Diff {
 pub struct TaskDiff {
     /// Its name.
     pub task: TaskId,
-    /// What became of it in A; `None` if the workflow of A has no such task.
+    /// How it ran in A; `None` if the workflow of A has no such task.
     pub a: Option<Ran>,
-    /// What became of it in B.
+    /// How it ran in B.
     pub b: Option<Ran>,
-    /// What differs, what leads to the rest first.
+    /// The differences, causes before effects.
     pub differences: Vec<Difference>,
 }
 
-/// What became of a task in one execution.
+/// How a task ran in one execution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ran {
     /// Its first event; `None` if nothing happened to it.
     pub first: Option<Seq>,
-    /// How it ended, or stands: `completed`, `failed`, `skipped`, `cancelled`, `running`, `waiting`, `not started`.
+    /// Its outcome or state: `completed`, `failed`, `skipped`, `cancelled`, `running`, `waiting`, `not started`.
     pub outcome: &'static str,
-    /// How many attempts there were.
+    /// The number of attempts.
     pub attempts: Attempt,
     /// From the start of its first attempt to the end of its last, in microseconds.
     pub took: Option<u64>,
@@ -88,21 +88,21 @@ pub struct Ran {
     pub error: Option<TaskError>,
 }
 
-/// How a task stands in the two.
+/// The result of comparing a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing differs but what timing explains.
+    /// No difference, or only such that timing explains.
     Same,
     /// The workflow of B has no such task.
     OnlyA,
     /// The workflow of A has no such task.
     OnlyB,
-    /// Something does.
+    /// The task differs.
     Differs,
 }
 
 impl Standing {
-    /// Its name: `same`, `only in A`, `only in B`, `differs`.
+    /// Returns its name: `same`, `only in A`, `only in B`, `differs`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -114,14 +114,14 @@ impl Standing {
     }
 }
 
-/// What a comparison leaves out.
+/// A kind of difference that a comparison can ignore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
-    /// That tasks ran in another order.
+    /// The order in which tasks ran.
     Order,
-    /// That a task needed more attempts.
+    /// The number of attempts.
     Attempts,
-    /// That a task took longer.
+    /// The duration of tasks.
     Time,
 }
 
@@ -129,7 +129,7 @@ impl Ignored {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Order, Self::Attempts, Self::Time];
 
-    /// Its name, the same as [`Difference::name`].
+    /// Returns its name, the same as [`Difference::name`].
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -140,48 +140,48 @@ impl Ignored {
     }
 }
 
-/// One thing that differs in a task.
+/// A difference of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Difference {
-    /// Its code has another hash. With the first line of its source that differs, where both are known.
+    /// Its code has another hash. Includes the first different line of the sources, if both are known.
     Code {
-        /// The number of that line in the source, from 1; `None` if the sources are not known, or the same.
+        /// The number of that line, from 1; `None` if the sources are unknown or equal.
         line: Option<usize>,
         /// The line in A; empty if it has no such line.
         a: String,
         /// The line in B.
         b: String,
     },
-    /// Its definition says something else: which part, and what in A and in B.
+    /// A part of its definition is different.
     Definition {
         /// `dependencies`, `rule`, `retry` or `timeout`.
         part: &'static str,
-        /// What A says.
+        /// The part in A.
         a: String,
-        /// What B says.
+        /// The part in B.
         b: String,
     },
-    /// Its last attempt read something else.
+    /// Its last attempt saw a different value of a key.
     Input(ReadDiff),
-    /// It ended in another way.
+    /// Its outcome is different.
     Outcome,
-    /// Its last attempt failed for another reason.
+    /// Its last attempt failed with a different error.
     Error,
-    /// There were more attempts in one than in the other.
+    /// The number of attempts is different.
     Attempts,
-    /// It left something else.
+    /// Its value of a key is different.
     Output(KeyDiff),
-    /// It ran before a task in one that it ran after in the other.
+    /// It ran before a task in one execution and after the same task in the other.
     Order {
         /// That task.
         other: TaskId,
     },
-    /// It took at least twice as long in one, and a tenth of a second more.
+    /// It took at least twice as long in one, and at least 0.1 s longer.
     Time,
 }
 
 impl Difference {
-    /// Its name: `code`, `definition`, `input`, `outcome`, `error`, `attempts`, `output`, `order`, `time`.
+    /// Returns its name: `code`, `definition`, `input`, `outcome`, `error`, `attempts`, `output`, `order`, `time`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -197,13 +197,13 @@ impl Difference {
         }
     }
 
-    /// Whether it makes two executions differ: timing alone does not explain it.
+    /// Whether it makes two executions differ, since timing alone does not explain it.
     #[must_use]
     pub fn counts(&self) -> bool {
         !matches!(self, Self::Order { .. } | Self::Time)
     }
 
-    /// Whether it is a result, which others can see, and not only a way to it.
+    /// Whether it is a result of the task that others can see.
     #[must_use]
     pub fn is_result(&self) -> bool {
         matches!(self, Self::Outcome | Self::Error | Self::Output(_))
@@ -213,15 +213,15 @@ impl Difference {
 /// What an attempt saw of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Looked {
-    /// It did not look.
+    /// It did not look the key up.
     NotRead,
-    /// It looked, and there was no such key.
+    /// It looked the key up, and there was none.
     Nothing,
-    /// This value.
+    /// It read this value.
     Value(Json),
 }
 
-/// A key that was read, and what was seen differs.
+/// A key of which the two executions saw different values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadDiff {
     /// The key.
@@ -230,14 +230,14 @@ pub struct ReadDiff {
     pub a: Looked,
     /// What the last attempt saw in B.
     pub b: Looked,
-    /// Where the two values differ, if both saw one.
+    /// The differences of the two values, if both saw one.
     pub values: Option<KeyDiff>,
-    /// Whether one of them saw the write of a task that it does not depend on: then it depends on timing what it sees.
+    /// Whether one of them is an undeclared read, of which the value depends on timing.
     pub undeclared: bool,
 }
 
 impl TaskDiff {
-    /// How it stands in the two.
+    /// Returns the result of the comparison.
     #[must_use]
     pub fn standing(&self) -> Standing {
         match (&self.a, &self.b) {
@@ -250,14 +250,14 @@ impl TaskDiff {
 }
 
 impl Diff {
-    /// Whether both ran the same, but for what timing explains.
+    /// Whether both ran the same, except for differences that timing explains.
     #[must_use]
     pub fn is_same(&self) -> bool {
         self.first.as_ref().is_none_or(|first| !first.counts)
     }
 }
 
-/// Compares two executions, but for what is `ignored`.
+/// Compares two executions, except for the `ignored` kinds of differences.
 #[must_use]
 pub fn diff(a: Side<'_>, b: Side<'_>, ignored: &[Ignored]) -> Diff {
     let input = keys(&align::input(a.story), &align::input(b.story));
@@ -271,14 +271,14 @@ pub fn diff(a: Side<'_>, b: Side<'_>, ignored: &[Ignored]) -> Diff {
     diff
 }
 
-/// The keys whose values differ, in their order.
+/// Returns the keys whose values differ, sorted.
 fn keys(a: &align::Values, b: &align::Values) -> Vec<KeyDiff> {
     let all: std::collections::BTreeSet<&Key> = a.keys().chain(b.keys()).collect();
     all.into_iter().filter_map(|key| values::compare(key, a.get(key), b.get(key))).collect()
 }
 
 impl History {
-    /// What differs between this execution, A, and another one, B, but for what is `ignored`.
+    /// Compares this execution, A, with another one, B, except for the `ignored` kinds of differences.
     ///
     /// ```no_run
     /// # fn f(one: &cloacina_replay::history::History, other: &cloacina_replay::history::History) {

@@ -1,4 +1,4 @@
-//! What differs in each task.
+//! Comparison of the tasks of two executions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,19 +13,19 @@ use super::{Difference, KeyDiff, Looked, Place, Ran, ReadDiff, Side, TaskDiff};
 use crate::story::{Outcome, Row, TaskRow};
 use crate::words;
 
-/// Less than this is no difference in time worth telling, in microseconds.
-const NOTABLE: u64 = 100_000;
+/// Smaller differences in time are not reported, in microseconds.
+const MIN_TIME_DIFFERENCE: u64 = 100_000;
 
-/// Every task of either execution, with what differs.
+/// Compares every task of either execution.
 pub fn compare(a: Side<'_>, b: Side<'_>) -> Vec<TaskDiff> {
     let (left, right) = (Tasks::new(a), Tasks::new(b));
     let all = align::tasks(a, b);
-    let mut tasks: Vec<TaskDiff> = all.into_iter().map(|task| one(&left, &right, task)).collect();
+    let mut tasks: Vec<TaskDiff> = all.into_iter().map(|task| compare_task(&left, &right, task)).collect();
     add_order(&mut tasks);
     tasks
 }
 
-/// One execution, to be asked for its tasks.
+/// The tasks of one execution.
 struct Tasks<'a> {
     state: Option<&'a Execution>,
     rows: HashMap<&'a TaskId, (&'a Row, &'a TaskRow)>,
@@ -50,7 +50,7 @@ impl<'a> Tasks<'a> {
         self.rows.get(task).map(|(_, row)| *row)
     }
 
-    /// What became of a task; `None` if there is none.
+    /// Returns how a task ran; `None` if there is no such task.
     fn ran(&self, task: &TaskId) -> Option<Ran> {
         let Some((row, task)) = self.rows.get(task) else {
             let state = self.state?;
@@ -75,7 +75,7 @@ impl<'a> Tasks<'a> {
         })
     }
 
-    /// What the last attempt at a task saw: each key that it looked for, or all there was if it took the whole context.
+    /// Returns what the last attempt at a task saw: the keys that it looked up, or every key if it read all of the context.
     fn reads(&self, task: &TaskId) -> Reads {
         let mut reads = Reads::default();
         let Some(last) = self.row(task).and_then(|row| row.attempts.last()) else { return reads };
@@ -113,7 +113,7 @@ struct Reads {
     undeclared: BTreeSet<Key>,
 }
 
-/// How a task ended, or stands, in a word.
+/// Returns the word for the outcome or present state of a task.
 fn outcome(row: &TaskRow) -> &'static str {
     if row.skipped.is_some() {
         return "skipped";
@@ -131,20 +131,20 @@ fn outcome(row: &TaskRow) -> &'static str {
     }
 }
 
-fn one(left: &Tasks<'_>, right: &Tasks<'_>, task: TaskId) -> TaskDiff {
+fn compare_task(left: &Tasks<'_>, right: &Tasks<'_>, task: TaskId) -> TaskDiff {
     let (a, b) = (left.ran(&task), right.ran(&task));
     let mut differences = Vec::new();
     if let (Some(one), Some(other)) = (&a, &b) {
         if let (Some(one), Some(other)) = (left.definition(&task), right.definition(&task)) {
-            definitions(one, other, &mut differences);
+            compare_definitions(one, other, &mut differences);
         }
-        let (saw, looked) = inputs(&left.reads(&task), &right.reads(&task));
+        let (by_both, by_one) = compare_reads(&left.reads(&task), &right.reads(&task));
         let both_ran = one.attempts > 0 && other.attempts > 0;
-        differences.extend(saw.into_iter().filter(|_| both_ran));
-        ways(one, other, &mut differences);
-        differences.extend(outputs(left.row(&task), right.row(&task)));
-        // That one of them looked for more than the other follows from what both saw, or from what they do.
-        differences.extend(looked.into_iter().filter(|_| both_ran));
+        differences.extend(by_both.into_iter().filter(|_| both_ran));
+        compare_outcomes(one, other, &mut differences);
+        differences.extend(compare_outputs(left.row(&task), right.row(&task)));
+        // Keys that only one of them looked up come last: that follows from different code or from what both saw.
+        differences.extend(by_one.into_iter().filter(|_| both_ran));
         if takes_longer(one, other) {
             differences.push(Difference::Time);
         }
@@ -152,7 +152,7 @@ fn one(left: &Tasks<'_>, right: &Tasks<'_>, task: TaskId) -> TaskDiff {
     TaskDiff { task, a, b, differences }
 }
 
-fn definitions(a: &TaskDefinition, b: &TaskDefinition, differences: &mut Vec<Difference>) {
+fn compare_definitions(a: &TaskDefinition, b: &TaskDefinition, differences: &mut Vec<Difference>) {
     if a.code != b.code {
         differences.push(code(&a.source, &b.source));
     }
@@ -165,7 +165,7 @@ fn definitions(a: &TaskDefinition, b: &TaskDefinition, differences: &mut Vec<Dif
         [] => "none".to_owned(),
         some => some.join(", "),
     };
-    // What the words do not tell apart is still told to differ.
+    // Compares the values and not the words: different values can have the same words.
     let mut part = |part: &'static str, differs: bool, a: String, b: String| {
         if differs {
             differences.push(Difference::Definition { part, a, b });
@@ -190,8 +190,8 @@ fn policy(task: &TaskDefinition) -> String {
     format!("{}, at most {} attempts", words::retry(&task.retry), words::allowed(task))
 }
 
-/// The keys that were read, where what was seen differs: those that both looked for, and those that only one did.
-fn inputs(a: &Reads, b: &Reads) -> (Vec<Difference>, Vec<Difference>) {
+/// Returns the keys of which different values were seen: those that both looked up, and those that only one looked up.
+fn compare_reads(a: &Reads, b: &Reads) -> (Vec<Difference>, Vec<Difference>) {
     let keys: BTreeSet<&Key> = a.looked.keys().chain(b.looked.keys()).collect();
     let mut found = Vec::new();
     for key in keys {
@@ -208,14 +208,14 @@ fn inputs(a: &Reads, b: &Reads) -> (Vec<Difference>, Vec<Difference>) {
         let undeclared = a.undeclared.contains(key) || b.undeclared.contains(key);
         found.push(ReadDiff { key: key.clone(), a: one, b: other, values, undeclared });
     }
-    let (looked, saw): (Vec<_>, Vec<_>) =
+    let (by_one, by_both): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|read| read.a == Looked::NotRead || read.b == Looked::NotRead);
     let all = |reads: Vec<ReadDiff>| reads.into_iter().map(Difference::Input).collect();
-    (all(saw), all(looked))
+    (all(by_both), all(by_one))
 }
 
-/// How the two ended, and in how many attempts.
-fn ways(a: &Ran, b: &Ran, differences: &mut Vec<Difference>) {
+/// Compares outcomes, errors and numbers of attempts.
+fn compare_outcomes(a: &Ran, b: &Ran, differences: &mut Vec<Difference>) {
     if a.outcome != b.outcome {
         differences.push(Difference::Outcome);
     } else if let (Some(one), Some(other)) = (&a.error, &b.error)
@@ -228,8 +228,8 @@ fn ways(a: &Ran, b: &Ran, differences: &mut Vec<Difference>) {
     }
 }
 
-/// The keys that a task left otherwise: by its attempt that completed.
-fn outputs(a: Option<&TaskRow>, b: Option<&TaskRow>) -> Vec<Difference> {
+/// Compares the effective writes: those of the attempt that completed.
+fn compare_outputs(a: Option<&TaskRow>, b: Option<&TaskRow>) -> Vec<Difference> {
     let changes = |row: Option<&TaskRow>| -> BTreeMap<Key, Option<Json>> {
         let changes = row.map(TaskRow::effective_writes).unwrap_or_default();
         changes.iter().map(|change| (change.key.clone(), change.value.clone())).collect()
@@ -237,7 +237,7 @@ fn outputs(a: Option<&TaskRow>, b: Option<&TaskRow>) -> Vec<Difference> {
     let (a, b) = (changes(a), changes(b));
     let keys: BTreeSet<&Key> = a.keys().chain(b.keys()).collect();
     let differs = keys.into_iter().filter_map(|key| match (a.get(key), b.get(key)) {
-        // A key that one of them removed is not the same as one that it left alone.
+        // A key that one of them removed and the other left alone.
         (Some(None), None) | (None, Some(None)) => {
             let place = Place { path: key.to_string(), a: None, b: None };
             Some(KeyDiff { key: key.clone(), a: None, b: None, places: vec![place], more: 0 })
@@ -250,10 +250,10 @@ fn outputs(a: Option<&TaskRow>, b: Option<&TaskRow>) -> Vec<Difference> {
 fn takes_longer(a: &Ran, b: &Ran) -> bool {
     let (Some(one), Some(other)) = (a.took, b.took) else { return false };
     let (less, more) = (one.min(other), one.max(other));
-    more >= less.saturating_mul(2) && more - less >= NOTABLE
+    more >= less.saturating_mul(2) && more - less >= MIN_TIME_DIFFERENCE
 }
 
-/// Adds to each task that both ran, but in another place among those that both ran, which one it crossed.
+/// Adds an [`Difference::Order`] to each task that ran in a different position among the tasks that both ran.
 fn add_order(tasks: &mut [TaskDiff]) {
     let first = |ran: &Option<Ran>| ran.as_ref().and_then(|ran| ran.first);
     let mut both: Vec<(Seq, Seq, usize)> =

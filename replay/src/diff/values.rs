@@ -1,10 +1,10 @@
-//! Two values, place by place: where they differ, as a path of keys and indices.
+//! Comparison of two JSON values. Each difference has a path of keys and indices.
 
 use cloacina_engine::core::event::Key;
 use cloacina_engine::core::json::Json;
 use serde_json::Value;
 
-/// How many places of one key are kept; further ones are counted.
+/// How many differences of one key are kept; further ones are only counted.
 const KEPT: usize = 20;
 
 /// A key whose values differ.
@@ -12,29 +12,29 @@ const KEPT: usize = 20;
 pub struct KeyDiff {
     /// The key.
     pub key: Key,
-    /// Its value in A; `None` if it is not there.
+    /// Its value in A; `None` if the key is missing.
     pub a: Option<Json>,
     /// Its value in B.
     pub b: Option<Json>,
-    /// Where the two differ, from first to last; the first twenty of them.
+    /// The first twenty differences, in order.
     pub places: Vec<Place>,
-    /// How many more places differ.
+    /// The number of further differences.
     pub more: u64,
 }
 
-/// One place in a value.
+/// A difference at one path of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
-    /// The way to it from the key on: `rows[0].price`.
+    /// The path, beginning with the key: `rows[0].price`.
     pub path: String,
-    /// What stands there in A; `None` if there is no such place.
+    /// The value at the path in A; `None` if A has no such path.
     pub a: Option<Json>,
-    /// What stands there in B.
+    /// The value at the path in B.
     pub b: Option<Json>,
 }
 
-/// Compares the values of a key. `None` if both say the same: the order of an object's keys and the space between
-/// tokens are no difference, `1` and `1.0` are one.
+/// Compares the values of a key. Returns `None` if they are equal. The order of an object's keys and white space are
+/// ignored; `1` and `1.0` are different.
 ///
 /// ```
 /// use cloacina_engine::core::json::Json;
@@ -46,15 +46,15 @@ pub struct Place {
 /// ```
 #[must_use]
 pub fn compare(key: &Key, a: Option<&Json>, b: Option<&Json>) -> Option<KeyDiff> {
-    // Of two values that were erased, nobody knows whether they were the same.
+    // Whether two erased values were equal is unknown, so they count as different.
     if a == b && !a.is_some_and(Json::is_erased) {
         return None;
     }
-    let mut found = Found { places: Vec::new(), count: 0 };
+    let mut found = Comparison { places: Vec::new(), count: 0 };
     let path = name(key);
     match (a.map(Json::try_value), b.map(Json::try_value)) {
         (Some(Some(one)), Some(Some(other))) => found.compare(&path, &one, &other),
-        // What is not there on one side, or nested too deep to be looked into, differs as a whole.
+        // A value that is missing on one side, or nested too deep to be parsed, differs as a whole.
         _ => found.note(path, a.cloned(), b.cloned()),
     }
     let more = found.count - found.places.len() as u64;
@@ -62,12 +62,13 @@ pub fn compare(key: &Key, a: Option<&Json>, b: Option<&Json>) -> Option<KeyDiff>
     (found.count > 0).then_some(diff)
 }
 
-struct Found {
+/// The differences found so far.
+struct Comparison {
     places: Vec<Place>,
     count: u64,
 }
 
-impl Found {
+impl Comparison {
     fn note(&mut self, path: String, a: Option<Json>, b: Option<Json>) {
         self.count += 1;
         self.places.push(Place { path, a, b });
@@ -81,7 +82,7 @@ impl Found {
         }
     }
 
-    /// Values come from texts, whose nesting the parser bounds.
+    /// Recursion is safe: the parser limits the nesting of values.
     fn compare(&mut self, path: &str, a: &Value, b: &Value) {
         match (a, b) {
             _ if a == b => {}
@@ -103,8 +104,8 @@ impl Found {
         }
     }
 
-    /// What both begin and end with is laid over each other first, so that an element that was put in or taken out is
-    /// seen as that. What is left in the middle is compared by its place.
+    /// Skips the common prefix and suffix, so that an inserted or removed element is one difference. Compares the rest
+    /// by index.
     fn compare_lists(&mut self, path: &str, a: &[Value], b: &[Value]) {
         let begin = a.iter().zip(b).take_while(|(one, other)| one == other).count();
         let (a, b) = (&a[begin..], &b[begin..]);
@@ -120,12 +121,12 @@ impl Found {
     }
 }
 
-/// The name of a key as a path begins with it.
+/// Returns a key as the first step of a path.
 fn name(key: &str) -> String {
     if is_plain(key) { key.to_owned() } else { format!("[{}]", Value::from(key)) }
 }
 
-/// The step to a member of an object.
+/// Returns the step of a path to a member of an object.
 fn member(key: &str) -> String {
     if is_plain(key) { format!(".{key}") } else { format!("[{}]", Value::from(key)) }
 }

@@ -1,8 +1,8 @@
-//! A trace as Chrome's `chrome://tracing` and Perfetto open it: a track for each worker, an arrow for each dependency and
-//! each retry.
+//! Export for `chrome://tracing` and Perfetto: a trace with a track for each worker, and an arrow for each dependency
+//! and each retry.
 //!
-//! The format is the JSON object of the "Trace Event Format": complete events (`X`), flows (`s`, `f`), instants (`i`) and
-//! metadata (`M`); times are microseconds, here since the start of the execution.
+//! The format is the JSON object of the "Trace Event Format": complete events (`X`), flows (`s`, `f`), instants (`i`)
+//! and metadata (`M`); times are microseconds, here since the start of the execution.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -31,17 +31,17 @@ struct TraceEvent {
     tid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<u64>,
-    /// To what an arrow's end is bound: the slice that encloses it.
+    /// Binding point of a flow's end: `e` for the enclosing slice.
     #[serde(skip_serializing_if = "Option::is_none")]
     bp: Option<&'static str>,
-    /// How far an instant reaches: the whole trace.
+    /// Scope of an instant: `g` for the whole trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     s: Option<&'static str>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     args: Map<String, Value>,
 }
 
-/// Where an attempt lies.
+/// The position of an attempt in the trace.
 #[derive(Clone, Copy)]
 struct Slice {
     pid: u32,
@@ -53,22 +53,22 @@ struct Slice {
 /// Writes the trace.
 ///
 /// # Errors
-/// Whatever writing gives.
-pub fn write(out: &mut dyn Write, told: &Told<'_>) -> io::Result<()> {
-    let mut trace = Trace { told, events: Vec::new(), slices: HashMap::new(), flows: 0 };
+/// I/O errors of `out`.
+pub fn write(out: &mut dyn Write, exported: &Told<'_>) -> io::Result<()> {
+    let mut trace = Trace { exported, events: Vec::new(), slices: HashMap::new(), flows: 0 };
     trace.processes();
     trace.execution();
     trace.attempts();
     trace.retries();
     trace.dependencies();
     let other = json!({
-        "execution": told.head.id.to_string(),
-        "workflow": told.head.workflow(),
-        "status": told.head.status(),
-        "started": rfc3339(told.start()),
+        "execution": exported.head.id.to_string(),
+        "workflow": exported.head.workflow(),
+        "status": exported.head.status(),
+        "started": rfc3339(exported.start()),
     });
     let whole = json!({"displayTimeUnit": "ms", "otherData": other});
-    // An event a line: a trace of a long history can be looked at with other tools too.
+    // One event a line, for line-oriented tools.
     write!(
         out,
         "{{\"displayTimeUnit\":{},\"otherData\":{},\n\"traceEvents\":[",
@@ -82,7 +82,7 @@ pub fn write(out: &mut dyn Write, told: &Told<'_>) -> io::Result<()> {
 }
 
 struct Trace<'a> {
-    told: &'a Told<'a>,
+    exported: &'a Told<'a>,
     events: Vec<TraceEvent>,
     slices: HashMap<(&'a str, u32), Slice>,
     flows: u64,
@@ -90,12 +90,12 @@ struct Trace<'a> {
 
 impl<'a> Trace<'a> {
     fn since_start(&self, time: cloacina_engine::core::time::Timestamp) -> u64 {
-        time.micros_since(self.told.start())
+        time.micros_since(self.exported.start())
     }
 
-    /// The process that ran an attempt: they are numbered, since two hosts can give the same pid.
+    /// Returns the number of the process that ran an attempt. Pids are not unique among several hosts.
     fn process(&self, attempt: &AttemptRow) -> u32 {
-        let before = self.told.processes().iter().filter(|(from, _)| *from <= attempt.since).count();
+        let before = self.exported.processes().iter().filter(|(from, _)| *from <= attempt.since).count();
         u32::try_from(before.max(1)).unwrap_or(u32::MAX)
     }
 
@@ -117,13 +117,13 @@ impl<'a> Trace<'a> {
     }
 
     fn processes(&mut self) {
-        let head = self.told.head;
-        for (number, (_, environment)) in (1..).zip(self.told.processes()) {
+        let head = self.exported.head;
+        for (number, (_, environment)) in (1..).zip(self.exported.processes()) {
             let name = format!("{} …{} ({})", head.workflow(), short(head.id), words::environment(environment));
             self.metadata("process_name", number, EXECUTION, Value::from(name));
         }
         let mut tracks: Vec<(u32, u32)> = self
-            .told
+            .exported
             .tasks()
             .flat_map(|(_, task)| &task.attempts)
             .map(|attempt| (self.process(attempt), attempt.worker))
@@ -137,12 +137,12 @@ impl<'a> Trace<'a> {
     }
 
     fn execution(&mut self) {
-        let told = self.told;
-        let dur = self.since_start(told.last()).max(1);
-        let args = Map::from_iter([("status".to_owned(), Value::from(told.head.status()))]);
+        let exported = self.exported;
+        let dur = self.since_start(exported.last()).max(1);
+        let args = Map::from_iter([("status".to_owned(), Value::from(exported.head.status()))]);
         let slice = Slice { pid: 1, tid: EXECUTION, begin: 0, end: dur };
-        self.slice(told.head.workflow().to_owned(), "execution", slice, args);
-        for row in &told.story.rows {
+        self.slice(exported.head.workflow().to_owned(), "execution", slice, args);
+        for row in &exported.story.rows {
             let name = match &row.what {
                 What::Paused(_) => "paused",
                 What::Unpaused(_) => "unpaused",
@@ -184,12 +184,12 @@ impl<'a> Trace<'a> {
     }
 
     fn attempts(&mut self) {
-        let told = self.told;
-        for (row, task) in told.tasks() {
+        let exported = self.exported;
+        for (row, task) in exported.tasks() {
             for attempt in &task.attempts {
                 let begin = self.since_start(attempt.since);
-                // Arrows are bound to what encloses their end: nothing may be empty.
-                let end = self.since_start(told.ended(attempt)).max(begin + 1);
+                // Arrows bind to the slice that encloses their end, so no slice may be empty.
+                let end = self.since_start(exported.ended(attempt)).max(begin + 1);
                 let slice = Slice { pid: self.process(attempt), tid: attempt.worker + 1, begin, end };
                 self.slices.insert((&task.task, attempt.number), slice);
                 let again = if attempt.number > 1 { format!(" (attempt {})", attempt.number) } else { String::new() };
@@ -230,8 +230,8 @@ impl<'a> Trace<'a> {
     }
 
     fn retries(&mut self) {
-        let told = self.told;
-        for (_, task) in told.tasks() {
+        let exported = self.exported;
+        for (_, task) in exported.tasks() {
             for pair in task.attempts.windows(2) {
                 let find = |attempt: &AttemptRow| self.slices.get(&(&*task.task, attempt.number)).copied();
                 if let (Some(from), Some(to)) = (find(&pair[0]), find(&pair[1])) {
@@ -242,15 +242,15 @@ impl<'a> Trace<'a> {
     }
 
     fn dependencies(&mut self) {
-        let told = self.told;
+        let exported = self.exported;
         let last: HashMap<&str, u32> =
-            told.tasks().filter_map(|(_, task)| Some((&*task.task, task.attempts.last()?.number))).collect();
-        for (_, task) in told.tasks() {
+            exported.tasks().filter_map(|(_, task)| Some((&*task.task, task.attempts.last()?.number))).collect();
+        for (_, task) in exported.tasks() {
             let Some(first) = task.attempts.first() else { continue };
             let Some(to) = self.slices.get(&(&*task.task, first.number)).copied() else { continue };
-            for up in told.upstream(&task.task) {
+            for up in exported.upstream(&task.task) {
                 let from = last.get(&**up).and_then(|number| self.slices.get(&(&**up, *number)).copied());
-                // One that was recovered may have started before what it depends on ended once more.
+                // After a recovery, a task may have started before a later attempt at its dependency ended.
                 if let Some(from) = from.filter(|from| from.end <= to.begin + 1) {
                     self.arrow("dependency", from, to);
                 }

@@ -1,4 +1,4 @@
-//! The past of an execution in the languages of other programs.
+//! Exports of an execution's history for other programs.
 
 pub mod chrome;
 pub mod openlineage;
@@ -11,22 +11,22 @@ use cloacina_engine::core::time::Timestamp;
 use crate::source::Head;
 use crate::story::{AttemptRow, Outcome, Row, Story, TaskRow, What};
 
-/// What is exported: what the index says, and what happened.
+/// The execution to export.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {
-    /// What the index says.
+    /// Its entry in the index.
     pub head: &'a Head,
-    /// What happened.
+    /// Its events by task.
     pub story: &'a Story,
 }
 
 impl<'a> Told<'a> {
-    /// When it started.
+    /// Returns when it started.
     fn start(&self) -> Timestamp {
         crate::reading::started(&self.head.entry)
     }
 
-    /// When the last thing happened that is known.
+    /// Returns the time of its last known event.
     fn last(&self) -> Timestamp {
         Timestamp(self.head.entry.last.0)
     }
@@ -38,7 +38,7 @@ impl<'a> Told<'a> {
         })
     }
 
-    /// The processes that ran it, from first to last, each with the time from which it did.
+    /// Returns the processes that ran it, in order, each with the time when it began to.
     fn processes(&self) -> Vec<(Timestamp, &'a Environment)> {
         let rows = self.story.rows.iter().filter_map(|row| match &row.what {
             What::Started { environment, .. } | What::Recovered { environment, .. } => Some((row.time, environment)),
@@ -47,7 +47,7 @@ impl<'a> Told<'a> {
         rows.collect()
     }
 
-    /// The tasks that a task depends on.
+    /// Returns the tasks that are directly upstream of a task.
     fn upstream(&self, task: &TaskId) -> Vec<&'a TaskId> {
         let Some(state) = &self.story.state else { return Vec::new() };
         let graph = state.graph();
@@ -55,13 +55,13 @@ impl<'a> Told<'a> {
         upstream.iter().map(|up| graph.name(*up)).collect()
     }
 
-    /// When an attempt ended; one that still runs is taken to last until the last thing that is known.
+    /// Returns when an attempt ended; for a running one, the time of the last known event.
     fn ended(&self, attempt: &AttemptRow) -> Timestamp {
         attempt.ended.unwrap_or(self.last()).max(attempt.since)
     }
 }
 
-/// Sixteen bytes that name an attempt, the same in each export.
+/// Returns sixteen bytes that identify an attempt, the same in every export.
 fn attempt_digest(id: ExecutionId, task: &str, attempt: Attempt) -> [u8; 16] {
     let mut bytes = id.0.to_vec();
     bytes.extend_from_slice(&attempt.to_be_bytes());
@@ -71,7 +71,7 @@ fn attempt_digest(id: ExecutionId, task: &str, attempt: Attempt) -> [u8; 16] {
     digest
 }
 
-/// How an attempt ended, in a word.
+/// Returns the word for an attempt's outcome.
 fn outcome(attempt: &AttemptRow) -> &'static str {
     match &attempt.outcome {
         Outcome::Running => "running",

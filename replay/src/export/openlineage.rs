@@ -1,8 +1,8 @@
-//! Run events of OpenLineage, a JSON object a line: one job for the workflow, one for each task, and the keys of the
-//! context as datasets. So a catalogue of data sees what each task read and wrote.
+//! Export as OpenLineage run events, one JSON object a line: one job for the workflow and one for each task, with the
+//! keys of the context as datasets. So data catalogues see what each task read and wrote.
 //!
-//! By the specification 2-0-2: each run has one START and one of COMPLETE, FAIL and ABORT. An attempt is a run of its task,
-//! with the execution as its parent.
+//! Follows specification 2-0-2: each run has one START and one of COMPLETE, FAIL and ABORT. An attempt is a run of its
+//! task, with the execution as its parent.
 
 use std::io::{self, Write};
 
@@ -20,34 +20,34 @@ const PARENT: &str = "https://openlineage.io/spec/facets/1-2-0/ParentRunFacet.js
 const ERROR: &str = "https://openlineage.io/spec/facets/1-0-1/ErrorMessageRunFacet.json#/$defs/ErrorMessageRunFacet";
 const PRODUCER: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/tree/", env!("CARGO_PKG_VERSION"));
 
-/// Where jobs and datasets have their names.
+/// The namespace of jobs and datasets.
 const NAMESPACE: &str = "cloaca";
 
-/// Writes the events, in the order of their times.
+/// Writes the events, ordered by time.
 ///
 /// # Errors
-/// Whatever writing gives.
-pub fn write(out: &mut dyn Write, told: &Told<'_>) -> io::Result<()> {
-    let mut events = vec![(told.start(), execution(told, "START", told.start(), None))];
-    for (_, task) in told.tasks() {
+/// I/O errors of `out`.
+pub fn write(out: &mut dyn Write, exported: &Told<'_>) -> io::Result<()> {
+    let mut events = vec![(exported.start(), execution(exported, "START", exported.start(), None))];
+    for (_, task) in exported.tasks() {
         for attempt in &task.attempts {
-            events.push((attempt.since, run(told, task, attempt, "START", attempt.since)));
+            events.push((attempt.since, run(exported, task, attempt, "START", attempt.since)));
             if let Some((kind, ended)) = end(attempt) {
-                events.push((ended, run(told, task, attempt, kind, ended)));
+                events.push((ended, run(exported, task, attempt, kind, ended)));
             }
         }
     }
-    let ended = match told.head.status() {
+    let ended = match exported.head.status() {
         "Completed" => Some("COMPLETE"),
         "Failed" => Some("FAIL"),
         "Cancelled" => Some("ABORT"),
         _ => None,
     };
     if let Some(kind) = ended {
-        let failure = told.tasks().find_map(|(_, task)| failure(task));
-        events.push((told.last(), execution(told, kind, told.last(), failure.filter(|_| kind == "FAIL"))));
+        let failure = exported.tasks().find_map(|(_, task)| failure(task));
+        events.push((exported.last(), execution(exported, kind, exported.last(), failure.filter(|_| kind == "FAIL"))));
     }
-    // Those of one time stay as they are: what starts a run stands before what ends it.
+    // The sort is stable: at equal times, the start of a run stays before its end.
     events.sort_by_key(|(time, _)| *time);
     events.iter().try_for_each(|(_, event)| writeln!(out, "{event}"))
 }
@@ -82,46 +82,46 @@ fn event(kind: &str, time: Timestamp, run: Value, job: Value) -> Value {
     })
 }
 
-fn execution(told: &Told<'_>, kind: &str, time: Timestamp, error: Option<&TaskError>) -> Value {
+fn execution(exported: &Told<'_>, kind: &str, time: Timestamp, error: Option<&TaskError>) -> Value {
     let facets: Map<String, Value> =
         error.map(|error| ("errorMessage".to_owned(), error_facet(error))).into_iter().collect();
-    let run = json!({"runId": told.head.id.to_string(), "facets": facets});
-    event(kind, time, run, job(told.head.workflow()))
+    let run = json!({"runId": exported.head.id.to_string(), "facets": facets});
+    event(kind, time, run, job(exported.head.workflow()))
 }
 
 fn job(name: &str) -> Value {
     json!({"namespace": NAMESPACE, "name": name})
 }
 
-fn run(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow, kind: &str, time: Timestamp) -> Value {
+fn run(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow, kind: &str, time: Timestamp) -> Value {
     let mut facets = Map::new();
-    facets.insert("parent".to_owned(), parent(told));
+    facets.insert("parent".to_owned(), parent(exported));
     if let (Outcome::Failed { error, .. }, "FAIL") = (&attempt.outcome, kind) {
         facets.insert("errorMessage".to_owned(), error_facet(error));
     }
-    let id = run_id(attempt_digest(told.head.id, &task.task, attempt.number));
-    let name = format!("{}.{}", told.head.workflow(), task.task);
+    let id = run_id(attempt_digest(exported.head.id, &task.task, attempt.number));
+    let name = format!("{}.{}", exported.head.workflow(), task.task);
     let mut event = event(kind, time, json!({"runId": id, "facets": facets}), job(&name));
-    // What it read and wrote is known at its end; what a failed attempt wrote has no effect.
+    // Reads and writes are known at the end of an attempt. Writes of a failed attempt have no effect.
     if kind != "START" {
-        event["inputs"] = attempt.reads.keys.iter().map(|read| dataset(told, &read.key)).collect();
+        event["inputs"] = attempt.reads.keys.iter().map(|read| dataset(exported, &read.key)).collect();
     }
     if kind == "COMPLETE" {
-        event["outputs"] = attempt.writes.iter().map(|change| dataset(told, &change.key)).collect();
+        event["outputs"] = attempt.writes.iter().map(|change| dataset(exported, &change.key)).collect();
     }
     event
 }
 
-fn dataset(told: &Told<'_>, key: &str) -> Value {
-    json!({"namespace": NAMESPACE, "name": format!("{}.{key}", told.head.workflow())})
+fn dataset(exported: &Told<'_>, key: &str) -> Value {
+    json!({"namespace": NAMESPACE, "name": format!("{}.{key}", exported.head.workflow())})
 }
 
-fn parent(told: &Told<'_>) -> Value {
+fn parent(exported: &Told<'_>) -> Value {
     json!({
         "_producer": PRODUCER,
         "_schemaURL": PARENT,
-        "run": {"runId": told.head.id.to_string()},
-        "job": job(told.head.workflow()),
+        "run": {"runId": exported.head.id.to_string()},
+        "job": job(exported.head.workflow()),
     })
 }
 
@@ -138,7 +138,7 @@ fn error_facet(error: &TaskError) -> Value {
     facet
 }
 
-/// A UUID of our own making (version 8) from a digest.
+/// Makes a version 8 (custom) UUID from a digest.
 fn run_id(mut digest: [u8; 16]) -> String {
     digest[6] = digest[6] & 0x0f | 0x80;
     digest[8] = digest[8] & 0x3f | 0x80;

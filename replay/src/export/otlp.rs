@@ -1,8 +1,8 @@
-//! A trace as OpenTelemetry's collectors take it: OTLP, in its JSON encoding (`ExportTraceServiceRequest`), as it is posted
-//! to `/v1/traces` or read from a file.
+//! Export as an OpenTelemetry trace: OTLP in its JSON encoding (`ExportTraceServiceRequest`), which collectors accept
+//! at `/v1/traces` or read from a file.
 //!
-//! The trace id is the execution's id. The execution is the root span, each attempt a span below it; links lead to what it
-//! depends on and to the attempt before it. Errors are events named `exception`, as the semantic conventions have it.
+//! The trace id is the execution's id. The execution is the root span, and each attempt a child span. Its links lead to
+//! its dependencies and to the previous attempt. Errors are events named `exception`, as in the semantic conventions.
 
 use std::io::{self, Write};
 
@@ -23,26 +23,26 @@ const ERROR: u32 = 2;
 /// Writes the trace.
 ///
 /// # Errors
-/// Whatever writing gives.
-pub fn write(out: &mut dyn Write, told: &Told<'_>) -> io::Result<()> {
+/// I/O errors of `out`.
+pub fn write(out: &mut dyn Write, exported: &Told<'_>) -> io::Result<()> {
     let scope = json!({"name": "cloacina-replay", "version": env!("CARGO_PKG_VERSION")});
-    let resource = json!({"attributes": resource(told)});
+    let resource = json!({"attributes": resource(exported)});
     write!(
         out,
         "{{\"resourceSpans\":[{{\"resource\":{resource},\"scopeSpans\":[{{\"scope\":{scope},\"spans\":[\n{}",
-        root(told)
+        root(exported)
     )?;
-    for (_, task) in told.tasks() {
+    for (_, task) in exported.tasks() {
         for attempt in &task.attempts {
-            write!(out, ",\n{}", span(told, task, attempt))?;
+            write!(out, ",\n{}", span(exported, task, attempt))?;
         }
     }
     out.write_all(b"\n]}]}]}\n")
 }
 
-fn resource(told: &Told<'_>) -> Vec<Value> {
+fn resource(exported: &Told<'_>) -> Vec<Value> {
     let mut attributes = vec![text("service.name", "cloaca")];
-    if let Some((_, environment)) = told.processes().last() {
+    if let Some((_, environment)) = exported.processes().last() {
         attributes.push(text("service.version", &environment.engine));
         attributes.push(text("host.name", &environment.host));
         attributes.push(number("process.pid", u64::from(environment.pid)));
@@ -51,14 +51,14 @@ fn resource(told: &Told<'_>) -> Vec<Value> {
     attributes
 }
 
-fn root(told: &Told<'_>) -> Value {
-    let head = told.head;
+fn root(exported: &Told<'_>) -> Value {
+    let head = exported.head;
     let (code, message) = match head.status() {
         "Completed" => (Some(OK), ""),
-        "Failed" => (Some(ERROR), reason(told)),
+        "Failed" => (Some(ERROR), reason(exported)),
         _ => (None, ""),
     };
-    let mut span = base(told, "", &root_id(told), head.workflow(), told.start(), told.last());
+    let mut span = base(exported, "", &root_id(exported), head.workflow(), exported.start(), exported.last());
     span["attributes"] = json!([
         text("cloaca.workflow", head.workflow()),
         text("cloaca.status", head.status()),
@@ -68,14 +68,14 @@ fn root(told: &Told<'_>) -> Value {
     span
 }
 
-fn reason<'a>(told: &Told<'a>) -> &'a str {
-    let state = told.story.state.as_ref();
+fn reason<'a>(exported: &Told<'a>) -> &'a str {
+    let state = exported.story.state.as_ref();
     state.map_or("", |state| state.reason())
 }
 
-fn span(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
-    let id = span_id(told, &task.task, attempt.number);
-    let mut span = base(told, &root_id(told), &id, &task.task, attempt.since, told.ended(attempt));
+fn span(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
+    let id = span_id(exported, &task.task, attempt.number);
+    let mut span = base(exported, &root_id(exported), &id, &task.task, attempt.since, exported.ended(attempt));
     let mut attributes = vec![
         text("cloaca.task", &task.task),
         number("cloaca.attempt", u64::from(attempt.number)),
@@ -86,14 +86,14 @@ fn span(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
     attributes.push(list("cloaca.read", attempt.reads.keys.iter().map(|read| &*read.key)));
     attributes.push(list("cloaca.wrote", attempt.writes.iter().map(|change| &*change.key)));
     span["attributes"] = Value::from(attributes);
-    span["links"] = Value::from(links(told, task, attempt));
+    span["links"] = Value::from(links(exported, task, attempt));
     match &attempt.outcome {
         Outcome::Completed => set_status(&mut span, Some(OK), ""),
         Outcome::Failed { error, .. } => {
             let mut about = vec![text("exception.type", &error.kind), text("exception.message", &error.message)];
             about.extend(error.traceback.as_ref().map(|trace| text("exception.stacktrace", trace)));
             span["events"] = json!([{
-                "timeUnixNano": nanos(told.ended(attempt)),
+                "timeUnixNano": nanos(exported.ended(attempt)),
                 "name": "exception",
                 "attributes": about,
             }]);
@@ -105,9 +105,9 @@ fn span(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
     span
 }
 
-fn base(told: &Told<'_>, parent: &str, id: &str, name: &str, begin: Timestamp, end: Timestamp) -> Value {
+fn base(exported: &Told<'_>, parent: &str, id: &str, name: &str, begin: Timestamp, end: Timestamp) -> Value {
     json!({
-        "traceId": hex(&told.head.id.0),
+        "traceId": hex(&exported.head.id.0),
         "spanId": id,
         "parentSpanId": parent,
         "name": name,
@@ -124,12 +124,12 @@ fn set_status(span: &mut Value, code: Option<u32>, message: &str) {
     };
 }
 
-/// Spans that this one follows from: of the attempt before it, or of what the task depends on.
-fn links(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Vec<Value> {
+/// Returns links to the spans that caused this one: the previous attempt, or for a first attempt the dependencies.
+fn links(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Vec<Value> {
     let link = |task: &str, number: u32, kind: &str| {
         json!({
-            "traceId": hex(&told.head.id.0),
-            "spanId": span_id(told, task, number),
+            "traceId": hex(&exported.head.id.0),
+            "spanId": span_id(exported, task, number),
             "attributes": [text("cloaca.link", kind)],
         })
     };
@@ -138,20 +138,20 @@ fn links(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Vec<Value> {
         let before = task.attempts.iter().take_while(|other| other.number != attempt.number).last();
         return before.map(|before| link(&task.task, before.number, "retry")).into_iter().collect();
     }
-    let upstream = told.upstream(&task.task);
-    let ran = told.tasks().filter(|(_, up)| upstream.contains(&&up.task));
+    let upstream = exported.upstream(&task.task);
+    let ran = exported.tasks().filter(|(_, up)| upstream.contains(&&up.task));
     ran.filter_map(|(_, up)| Some(link(&up.task, up.attempts.last()?.number, "dependency"))).collect()
 }
 
-fn root_id(told: &Told<'_>) -> String {
-    span_id(told, "", 0)
+fn root_id(exported: &Told<'_>) -> String {
+    span_id(exported, "", 0)
 }
 
-fn span_id(told: &Told<'_>, task: &str, attempt: u32) -> String {
-    hex(&attempt_digest(told.head.id, task, attempt)[..8])
+fn span_id(exported: &Told<'_>, task: &str, attempt: u32) -> String {
+    hex(&attempt_digest(exported.head.id, task, attempt)[..8])
 }
 
-/// Sixty-four bits are written as text: a number of JSON need not hold them.
+/// Formats nanoseconds as a string, since a JSON number need not hold 64 bits.
 fn nanos(time: Timestamp) -> String {
     (i128::from(time.0) * 1_000).clamp(0, i128::from(u64::MAX)).to_string()
 }

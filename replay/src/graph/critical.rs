@@ -1,4 +1,4 @@
-//! The critical path: the tasks that decided how long an execution took. To be faster, one of these must be.
+//! The critical path: the chain of tasks that determined the duration of an execution.
 
 use cloacina_engine::core::event::TaskId;
 use cloacina_engine::core::graph::TaskIndex;
@@ -10,14 +10,14 @@ use cloacina_engine::core::time::Timestamp;
 pub struct Step {
     /// Its name.
     pub task: TaskId,
-    /// How long it waited for a slot after the one before it had ended (the first one: after the start), in microseconds.
+    /// The wait for a slot after the previous task had ended (for the first task: after the start), in microseconds.
     pub waited: u64,
-    /// From the start of its first attempt to its end, in microseconds: with retries and the waits between them.
+    /// The time from the start of its first attempt to its end, in microseconds. Includes retries and their waits.
     pub took: u64,
 }
 
-/// The critical path, from first to last: back from the task that ended last, each time to the one among those that it
-/// waited for that ended last. Of an execution that goes on, a task that runs counts as ending now.
+/// Returns the critical path, from first to last. Walks back from the task that ended last, each time to the upstream
+/// task that ended last. In an unfinished execution, running tasks count as ending now.
 #[must_use]
 pub fn critical_path(state: &Execution) -> Vec<Step> {
     let end = |task: TaskIndex| {
@@ -25,7 +25,7 @@ pub fn critical_path(state: &Execution) -> Vec<Step> {
         slot.started()?;
         Some(slot.ended().unwrap_or(state.last()))
     };
-    // Of two that ended at the same time, the one that comes later in the order of the graph waited for the other.
+    // Of two tasks that ended at the same time, the later one in topological order may depend on the other.
     let last_of =
         |tasks: &[TaskIndex]| tasks.iter().copied().filter(|task| end(*task).is_some()).max_by_key(|task| end(*task));
     let mut path = Vec::new();

@@ -1,10 +1,10 @@
-//! The graph of an execution as it stands at a moment: its tasks with their states, what waits for what, what was read
-//! without being declared, and the path that decided how long it took.
+//! The graph of an execution at a moment: its tasks with their states, dependencies, undeclared reads, and the critical
+//! path.
 
 mod critical;
-pub mod drawing;
+pub mod formats;
 pub mod layout;
-pub mod text;
+pub mod rails;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,11 +23,11 @@ pub use critical::{Step, critical_path};
 pub struct Picture {
     /// The workflow's name.
     pub workflow: String,
-    /// The tasks, each after all that it waits for.
+    /// The tasks, in topological order.
     pub nodes: Vec<Node>,
-    /// What waits for what, by places in `nodes`.
+    /// The edges, as indices into `nodes`.
     pub edges: Vec<Edge>,
-    /// The path that decided how long it took, from first to last; empty if nothing has started.
+    /// The critical path, from first to last; empty if nothing has started.
     pub critical: Vec<Step>,
 }
 
@@ -38,16 +38,16 @@ pub struct Node {
     pub task: TaskId,
     /// The name of its state.
     pub state: &'static str,
-    /// How many attempts were started.
+    /// The number of attempts that were started.
     pub attempts: u32,
-    /// From the start of its first attempt to its end, or to the moment, in microseconds.
+    /// The time from the start of its first attempt to its end, or to the moment, in microseconds.
     pub took: Option<u64>,
-    /// How many others it waits for in a row.
+    /// The length of the longest path of upstream tasks.
     pub level: usize,
 }
 
 impl Node {
-    /// What it says below its name.
+    /// Returns the text below its name: state, attempts and duration.
     #[must_use]
     pub fn detail(&self) -> String {
         let mut says = vec![self.state.to_owned()];
@@ -62,27 +62,27 @@ impl Node {
 /// An edge from a task to one that comes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
-    /// The place of the one that comes first.
+    /// The index of the earlier task.
     pub from: usize,
-    /// The place of the one that comes after it.
+    /// The index of the later task.
     pub to: usize,
-    /// Why.
+    /// The kind of the edge.
     pub kind: EdgeKind,
 }
 
 /// Why one task comes after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EdgeKind {
-    /// It depends on it.
+    /// A declared dependency.
     Dependency,
-    /// Its rule asks how the other one ended, without depending on it.
+    /// The later task's rule looks at the earlier one's outcome, without depending on it.
     Rule,
-    /// It read what the other one wrote, and does not say that it depends on it.
+    /// The later task read a value of the earlier one without depending on it.
     Undeclared,
 }
 
 impl EdgeKind {
-    /// Its name: `dependency`, `rule`, `undeclared`.
+    /// Returns its name: `dependency`, `rule`, `undeclared`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl EdgeKind {
 }
 
 impl Picture {
-    /// The graph of the state that a story ends with; `None` if its events cannot be folded.
+    /// Creates the graph of a story's final state; `None` if its events cannot be folded.
     #[must_use]
     pub fn of(story: &Story) -> Option<Self> {
         let state = story.state.as_ref()?;
@@ -124,7 +124,7 @@ impl Picture {
         })
     }
 
-    /// Whether an edge lies on the critical path.
+    /// Whether an edge is on the critical path.
     #[must_use]
     pub fn is_critical(&self, edge: &Edge) -> bool {
         let (from, to) = (&self.nodes[edge.from].task, &self.nodes[edge.to].task);
@@ -137,7 +137,7 @@ fn node(story: &Story, state: &Execution, task: TaskIndex, level: usize) -> Node
     let slot = state.task(task);
     let took = slot.started().map(|started| slot.ended().unwrap_or(state.last()).micros_since(started));
     let name = story.state_name(slot.state());
-    // How long an attempt took whose process is gone is not known.
+    // If the process of an attempt is gone, its duration is unknown.
     let took = took.filter(|_| name != ExecutionStatus::NotRunning.name());
     Node { task: state.graph().name(task).clone(), state: name, attempts: slot.attempts(), took, level }
 }

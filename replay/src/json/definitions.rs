@@ -1,4 +1,4 @@
-//! Definitions as JSON, and back. What comes back has the fingerprint that it came from, or is refused.
+//! Definitions as JSON, and back. Parsing verifies the fingerprint.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::values::{present, raw};
-use super::{NotAHistory, hex, unhex};
+use super::{InvalidHistory, hex, unhex};
 
 /// A workflow as data.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ struct TaskJson {
     condition: Option<ConditionJson>,
     retry: RetryJson,
     timeout_ms: Option<u64>,
-    /// Whether an attempt may run without a limit, whatever the execution's options say.
+    /// Whether attempts have no timeout, regardless of the execution's options.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     timeout_off: bool,
     code: String,
@@ -64,7 +64,7 @@ struct RetryConditionJson {
     words: Vec<String>,
 }
 
-/// A condition, in the shape in which people write it: `{"type": "TaskSuccess", "task_name": …}`.
+/// A condition, in the same form as in workflow definitions: `{"type": "TaskSuccess", "task_name": …}`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct ConditionJson {
@@ -93,10 +93,10 @@ const OPERATORS: [Operator; 8] = [
 ];
 
 impl DefinitionJson {
-    /// A definition as JSON.
+    /// Converts a definition to JSON.
     ///
     /// # Errors
-    /// Never, for a definition of ours.
+    /// Never for a definition of this library.
     pub fn new(definition: &Definition) -> serde_json::Result<Self> {
         Ok(Self {
             fingerprint: fingerprint(definition).to_string(),
@@ -105,18 +105,21 @@ impl DefinitionJson {
         })
     }
 
-    /// The definition that this is.
+    /// Converts it back to a definition.
     ///
     /// # Errors
-    /// [`NotAHistory`], also if its fingerprint is another one.
-    pub fn definition(&self) -> Result<Definition, NotAHistory> {
+    /// [`InvalidHistory`], also if the fingerprint does not match.
+    pub fn definition(&self) -> Result<Definition, InvalidHistory> {
         let tasks = self.tasks.iter().map(TaskJson::task).collect::<Result<_, _>>()?;
         let definition = Definition { workflow: self.workflow.as_str().into(), tasks };
         let found = fingerprint(&definition).to_string();
         if found == self.fingerprint {
             Ok(definition)
         } else {
-            Err(NotAHistory::Part(format!("a definition should be {}, but is {found}", self.fingerprint)))
+            Err(InvalidHistory::Part(format!(
+                "a definition has the fingerprint {found} instead of {}",
+                self.fingerprint
+            )))
         }
     }
 }
@@ -142,7 +145,7 @@ impl TaskJson {
         })
     }
 
-    fn task(&self) -> Result<TaskDefinition, NotAHistory> {
+    fn task(&self) -> Result<TaskDefinition, InvalidHistory> {
         let rule = match &self.condition {
             Some(condition) => Some(TriggerRule::When(condition.condition()?)),
             None => TriggerRule::named(&self.rule),
@@ -150,7 +153,7 @@ impl TaskJson {
         Ok(TaskDefinition {
             id: self.id.as_str().into(),
             dependencies: self.dependencies.iter().map(|name| name.as_str().into()).collect(),
-            rule: rule.ok_or_else(|| NotAHistory::Part(format!("there is no trigger rule '{}'", self.rule)))?,
+            rule: rule.ok_or_else(|| InvalidHistory::Part(format!("unknown trigger rule '{}'", self.rule)))?,
             retry: self.retry.policy()?,
             timeout: match self.timeout_ms {
                 Some(limit) => Timeout::After(Millis(limit)),
@@ -193,7 +196,7 @@ impl From<&RetryPolicy> for RetryJson {
 }
 
 impl RetryJson {
-    fn policy(&self) -> Result<RetryPolicy, NotAHistory> {
+    fn policy(&self) -> Result<RetryPolicy, InvalidHistory> {
         let BackoffJson { kind, base, multiplier } = &self.backoff;
         let backoff = match (kind.as_str(), base, multiplier) {
             ("fixed", None, None) => Backoff::Fixed,
@@ -201,7 +204,7 @@ impl RetryJson {
             ("exponential", Some(base), Some(multiplier)) => {
                 Backoff::Exponential { base: *base, multiplier: *multiplier }
             }
-            _ => return Err(NotAHistory::Part(format!("there is no such backoff '{kind}'"))),
+            _ => return Err(InvalidHistory::Part(format!("unknown or incomplete backoff '{kind}'"))),
         };
         let condition = |condition: &RetryConditionJson| {
             let words = || condition.words.iter().map(|word| word.as_str().into()).collect();
@@ -211,7 +214,7 @@ impl RetryJson {
                 "all" => RetryCondition::All,
                 "pattern" => RetryCondition::Pattern(words()),
                 "type" => RetryCondition::Type(words()),
-                other => return Err(NotAHistory::Part(format!("there is no retry condition '{other}'"))),
+                other => return Err(InvalidHistory::Part(format!("unknown retry condition '{other}'"))),
             })
         };
         Ok(RetryPolicy {
@@ -250,12 +253,12 @@ impl ConditionJson {
         })
     }
 
-    fn condition(&self) -> Result<Condition, NotAHistory> {
-        let wrong = || NotAHistory::Part(format!("a condition '{}' is incomplete or unknown", self.r#type));
-        let parts = || -> Result<Vec<Condition>, NotAHistory> {
+    fn condition(&self) -> Result<Condition, InvalidHistory> {
+        let wrong = || InvalidHistory::Part(format!("unknown or incomplete condition '{}'", self.r#type));
+        let parts = || -> Result<Vec<Condition>, InvalidHistory> {
             self.conditions.as_ref().ok_or_else(wrong)?.iter().map(Self::condition).collect()
         };
-        let task = || -> Result<Arc<str>, NotAHistory> { Ok(self.task_name.as_deref().ok_or_else(wrong)?.into()) };
+        let task = || -> Result<Arc<str>, InvalidHistory> { Ok(self.task_name.as_deref().ok_or_else(wrong)?.into()) };
         Ok(match self.r#type.as_str() {
             "Always" => Condition::Always,
             "All" => Condition::All(parts()?),
@@ -273,9 +276,9 @@ impl ConditionJson {
         })
     }
 
-    fn operator(&self) -> Result<Operator, NotAHistory> {
+    fn operator(&self) -> Result<Operator, InvalidHistory> {
         let name = self.operator.as_deref().unwrap_or_default();
         let found = OPERATORS.into_iter().find(|operator| format!("{operator:?}") == name);
-        found.ok_or_else(|| NotAHistory::Part(format!("there is no operator '{name}'")))
+        found.ok_or_else(|| InvalidHistory::Part(format!("unknown operator '{name}'")))
     }
 }

@@ -1,4 +1,4 @@
-//! What differs between two executions, as JSON.
+//! The comparison of two executions as JSON.
 
 use cloacina_engine::core::event::Seq;
 use cloacina_engine::core::json::Json;
@@ -10,20 +10,20 @@ use super::outcomes::ErrorJson;
 use super::values::raw;
 use crate::diff::{Diff, Difference, Divergence, KeyDiff, Looked, Ran, ReadDiff, TaskDiff};
 
-/// What differs between two executions, A and B.
+/// The differences between two executions, A and B.
 #[derive(Debug, Serialize)]
 pub struct DiffJson {
     same: bool,
     a: ExecutionJson,
     b: ExecutionJson,
-    first: Option<FirstJson>,
+    first: Option<DivergenceJson>,
     input: Vec<KeyJson>,
     tasks: Vec<TaskJson>,
     context: Vec<KeyJson>,
 }
 
 #[derive(Debug, Serialize)]
-struct FirstJson {
+struct DivergenceJson {
     aspect: &'static str,
     task: Option<String>,
     a_seq: Option<Seq>,
@@ -49,7 +49,7 @@ struct RanJson {
     error: Option<ErrorJson>,
 }
 
-/// One thing that differs. The members besides `what` are those of its kind.
+/// A difference. Members other than `what` depend on its kind.
 #[derive(Debug, Serialize)]
 struct DifferenceJson {
     what: &'static str,
@@ -87,7 +87,7 @@ struct LookedJson {
     value: Option<Box<RawValue>>,
 }
 
-/// A key whose values differ. A value that is not there has no member.
+/// A key whose values differ. Missing values have no member.
 #[derive(Debug, Serialize)]
 struct KeyJson {
     key: String,
@@ -109,16 +109,16 @@ struct PlaceJson {
 }
 
 impl DiffJson {
-    /// A difference as JSON. `logs` are the places of the two logs, as they were found.
+    /// Converts a comparison to JSON. `logs` are the locations of the two logs.
     ///
     /// # Errors
-    /// Never, for values of ours.
+    /// Never for values of this library.
     pub fn new(diff: &Diff, logs: (&str, &str)) -> serde_json::Result<Self> {
         Ok(Self {
             same: diff.is_same(),
             a: ExecutionJson::new(&diff.a, logs.0),
             b: ExecutionJson::new(&diff.b, logs.1),
-            first: diff.first.as_ref().map(FirstJson::new),
+            first: diff.first.as_ref().map(DivergenceJson::new),
             input: keys(&diff.input)?,
             tasks: diff.tasks.iter().map(TaskJson::new).collect::<Result<_, _>>()?,
             context: keys(&diff.context)?,
@@ -126,7 +126,7 @@ impl DiffJson {
     }
 }
 
-impl FirstJson {
+impl DivergenceJson {
     fn new(first: &Divergence) -> Self {
         Self {
             aspect: first.aspect,

@@ -1,4 +1,4 @@
-//! A whole history as one JSON object, written event by event, and read back.
+//! A history as one JSON object, written event by event, and read back.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use super::definitions::DefinitionJson;
 use super::events::EntryJson;
 use super::facts::{ExecutionJson, collisions, tasks};
 use super::lines::Line;
-use super::{FORMAT, NotAHistory};
+use super::{FORMAT, InvalidHistory};
 use crate::history::History;
 use crate::reading::{Definitions, Entry, Trouble};
 use crate::story::Story;
@@ -23,7 +23,7 @@ pub enum NotWritten {
     /// Writing failed.
     #[error(transparent)]
     Output(#[from] io::Error),
-    /// The events cannot be read any more.
+    /// The events can no longer be read.
     #[error(transparent)]
     Trouble(#[from] Trouble),
 }
@@ -34,16 +34,16 @@ impl From<serde_json::Error> for NotWritten {
     }
 }
 
-/// Writes members of one JSON object.
+/// A writer for the members of one JSON object.
 pub struct Object<'a> {
     out: &'a mut dyn Write,
 }
 
 impl<'a> Object<'a> {
-    /// Begins the object: its format, and what is in it.
+    /// Begins the object with its `format` and `what` members.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// I/O errors of `out`.
     pub fn begin(out: &'a mut dyn Write, what: &str) -> io::Result<Self> {
         write!(out, "{{\"format\":\"{FORMAT}\",\"what\":\"{what}\"")?;
         Ok(Self { out })
@@ -52,16 +52,16 @@ impl<'a> Object<'a> {
     /// Writes a member.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// I/O errors of the output.
     pub fn member(&mut self, name: &str, value: &impl Serialize) -> io::Result<()> {
         write!(self.out, ",\n\"{name}\":")?;
         Ok(serde_json::to_writer(&mut *self.out, value)?)
     }
 
-    /// Writes a member that is a list, an element a line.
+    /// Writes a list member, with one element a line.
     ///
     /// # Errors
-    /// Whatever the elements give, or writing.
+    /// The first error of `elements`, and I/O errors of the output.
     pub fn list<T: Serialize, E: From<io::Error>>(
         &mut self,
         name: &str,
@@ -79,14 +79,13 @@ impl<'a> Object<'a> {
     /// Ends the object.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// I/O errors of the output.
     pub fn end(self) -> io::Result<()> {
         self.out.write_all(b"}\n")
     }
 }
 
-/// Writes a history: what the index says, the tasks, the events, and the definitions that they name. The events are not
-/// kept in memory.
+/// Writes a history: the index entry, the tasks, the events, and the definitions that they name. Streams the events.
 ///
 /// # Errors
 /// [`NotWritten`].
@@ -106,13 +105,13 @@ pub fn write_history(
     let mut named: BTreeMap<Fingerprint, Arc<Graph>> = BTreeMap::new();
     let events = entries.map_while(|entry| {
         let entry = match entry {
-            // It stands in `trouble`, and the events before it are worth having.
+            // `trouble` reports it. The events before it are still useful.
             Err(_) if story.trouble.is_some() => return None,
             other => other,
         };
         Some(entry.map_err(NotWritten::from).and_then(|entry| {
             if let Some(fingerprint) = entry.definition() {
-                // A definition that cannot be had is told in `trouble`.
+                // `trouble` reports a definition that cannot be loaded.
                 if let Ok(graph) = definitions.load(fingerprint) {
                     named.insert(fingerprint, graph);
                 }
@@ -136,14 +135,14 @@ struct HistoryJson {
     definitions: Vec<DefinitionJson>,
 }
 
-/// Whether a text is a history in lines: the first one says that it is an execution alone.
+/// Whether a text is a history in JSON lines: its first line contains only the execution.
 fn is_lines(text: &str) -> bool {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Line>();
     matches!(values.next(), Some(Ok(line)) if line.what == "execution")
 }
 
 impl HistoryJson {
-    fn from_lines(text: &str) -> Result<Self, NotAHistory> {
+    fn from_lines(text: &str) -> Result<Self, InvalidHistory> {
         let (mut format, mut execution, mut events, mut definitions) = (None, None, Vec::new(), Vec::new());
         for line in serde_json::Deserializer::from_str(text).into_iter::<Line>() {
             let line = line?;
@@ -152,7 +151,7 @@ impl HistoryJson {
             definitions.extend(line.definition);
             events.extend(line.event);
         }
-        let missing = |what: &str| NotAHistory::Part(format!("no line has the {what}"));
+        let missing = |what: &str| InvalidHistory::Part(format!("no line contains the {what}"));
         Ok(Self {
             format: format.ok_or_else(|| missing("format"))?,
             execution: execution.ok_or_else(|| missing("execution"))?,
@@ -164,32 +163,32 @@ impl HistoryJson {
 }
 
 impl History {
-    /// The history as one JSON object.
+    /// Returns the history as one JSON object.
     ///
     /// # Errors
-    /// Never, for a history of ours.
+    /// Never for a history of this library.
     pub fn to_json(&self) -> Result<String, NotWritten> {
         let execution = ExecutionJson::new(&self.head, &self.head.location);
         let mut bytes = Vec::new();
-        write_history(&mut bytes, &execution, &self.story(), self.told(), &self.graphs)?;
+        write_history(&mut bytes, &execution, &self.story(), self.events(), &self.graphs)?;
         String::from_utf8(bytes).map_err(|error| io::Error::other(error).into())
     }
 
-    /// The history that [`History::to_json`], `replay ID --json` or `replay ID --jsonl` wrote. It cannot be verified: what the hashes are
-    /// made from is in the log alone.
+    /// Parses the output of [`History::to_json`], `replay ID --json` or `replay ID --jsonl`. The result cannot be
+    /// verified, since only the log has the data that the hashes cover.
     ///
     /// # Errors
-    /// [`NotAHistory`].
-    pub fn from_json(text: &str) -> Result<Self, NotAHistory> {
+    /// [`InvalidHistory`].
+    pub fn from_json(text: &str) -> Result<Self, InvalidHistory> {
         let json = if is_lines(text) { HistoryJson::from_lines(text)? } else { serde_json::from_str(text)? };
         if json.format != FORMAT {
-            return Err(NotAHistory::Format(json.format));
+            return Err(InvalidHistory::Format(json.format));
         }
         let mut graphs = BTreeMap::new();
         for definition in &json.definitions {
             let fingerprint = Fingerprint(super::unhex(&definition.fingerprint)?);
             let graph = Graph::new(Arc::new(definition.definition()?));
-            graphs.insert(fingerprint, Arc::new(graph.map_err(|error| NotAHistory::Part(error.to_string()))?));
+            graphs.insert(fingerprint, Arc::new(graph.map_err(|error| InvalidHistory::Part(error.to_string()))?));
         }
         let entries = json.events.iter().map(EntryJson::entry).collect::<Result<_, _>>()?;
         let trouble = json.trouble.map(Trouble::Told);

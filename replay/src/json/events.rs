@@ -13,7 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::outcomes::{ErrorJson, ReadsJson, SkipJson, abandon_name, abandon_reason};
 use super::starts::{CauseJson, EnvironmentJson, OptionsJson};
 use super::values::{ErasedJson, present, raw, shared};
-use super::{NotAHistory, hex, time, unhex};
+use super::{InvalidHistory, hex, time, unhex};
 use crate::reading::{Entry, Erased};
 use crate::time::rfc3339;
 
@@ -25,10 +25,10 @@ pub struct EntryJson {
     time: String,
     previous: String,
     hash: String,
-    /// Its name; null if the body is gone and nothing is known of it.
+    /// Its name; null if the body is missing and the event unknown.
     event: Option<String>,
     body: Option<Box<RawValue>>,
-    /// That its body was erased: a value in what is left of it stands for nothing.
+    /// The erasure of its body. A value in the remaining body is only a placeholder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     erased: Option<ErasedJson>,
 }
@@ -43,7 +43,7 @@ struct StartedJson {
     inputs: u32,
 }
 
-/// A value that was written (with `value`) or removed (without). The input has no task.
+/// A written value (with `value`) or a removal (without). The input has no task.
 #[derive(Serialize, Deserialize)]
 struct WrittenJson {
     task: Option<String>,
@@ -114,10 +114,10 @@ struct EndedJson {
 }
 
 impl EntryJson {
-    /// An event as JSON.
+    /// Converts an event to JSON.
     ///
     /// # Errors
-    /// Never, for an event of ours.
+    /// Never for an event of this library.
     pub fn new(entry: &Entry) -> serde_json::Result<Self> {
         Ok(Self {
             seq: entry.seq,
@@ -135,11 +135,11 @@ impl EntryJson {
         })
     }
 
-    /// The event that this is.
+    /// Converts it back to an event.
     ///
     /// # Errors
-    /// [`NotAHistory`].
-    pub fn entry(&self) -> Result<Entry, NotAHistory> {
+    /// [`InvalidHistory`].
+    pub fn entry(&self) -> Result<Entry, InvalidHistory> {
         let erased = self.erased.as_ref().map(|erased| {
             let (by, reason) = (erased.by.clone(), erased.reason.clone());
             time(&erased.time).map(|time| Erased { time, by, reason })
@@ -166,7 +166,7 @@ impl EntryJson {
     }
 }
 
-/// What stands for a value that was erased.
+/// Returns the placeholder for an erased value.
 fn erased_value(erased: Option<&Erased>) -> Json {
     erased.map_or_else(Json::erased, |Erased { time, by, reason }| Json::erased_by(&Erasure::new(by, reason, *time)))
 }
@@ -233,13 +233,14 @@ fn body(event: &Event) -> serde_json::Result<Box<RawValue>> {
     }
 }
 
-fn event(name: &str, body: &str) -> Result<Event, NotAHistory> {
+fn event(name: &str, body: &str) -> Result<Event, InvalidHistory> {
     Ok(match name {
         "ExecutionStarted" => Event::ExecutionStarted(serde_json::from_str::<StartedJson>(body)?.try_into()?),
         "ContextWritten" => {
             let write: WrittenJson = serde_json::from_str(body)?;
             let value = write.value.as_ref().map(|value| Json::from_serializer(value.get()));
-            let value = value.ok_or_else(|| NotAHistory::Part(format!("a write of '{}' has no value", write.key)))?;
+            let value =
+                value.ok_or_else(|| InvalidHistory::Part(format!("a write of '{}' has no value", write.key)))?;
             Event::ContextWritten(ContextWritten { origin: write.origin(), key: write.key.as_str().into(), value })
         }
         "ContextRemoved" => {
@@ -287,7 +288,7 @@ fn event(name: &str, body: &str) -> Result<Event, NotAHistory> {
         "ExecutionCompleted" => Event::ExecutionCompleted(serde_json::from_str::<EndedJson>(body)?.try_into()?),
         "ExecutionFailed" => Event::ExecutionFailed(serde_json::from_str::<EndedJson>(body)?.try_into()?),
         "ExecutionCancelled" => Event::ExecutionCancelled(serde_json::from_str::<EndedJson>(body)?.try_into()?),
-        other => return Err(NotAHistory::Part(format!("there is no event '{other}'"))),
+        other => return Err(InvalidHistory::Part(format!("unknown event '{other}'"))),
     })
 }
 
@@ -308,9 +309,9 @@ impl WrittenJson {
 }
 
 impl TryFrom<StartedJson> for ExecutionStarted {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: StartedJson) -> Result<Self, NotAHistory> {
+    fn try_from(json: StartedJson) -> Result<Self, InvalidHistory> {
         Ok(Self {
             workflow: json.workflow.into(),
             definition: Fingerprint(unhex(&json.definition)?),
@@ -329,9 +330,9 @@ impl From<RequestJson> for Request {
 }
 
 impl TryFrom<EndedJson> for ExecutionEnded {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: EndedJson) -> Result<Self, NotAHistory> {
+    fn try_from(json: EndedJson) -> Result<Self, InvalidHistory> {
         Ok(Self { reason: json.reason.into(), context: unhex(&json.context)? })
     }
 }

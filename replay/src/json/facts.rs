@@ -1,4 +1,4 @@
-//! What the views show, as JSON.
+//! The content of the views as JSON.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::outcomes::{AskedJson, ErrorJson, ReadsJson, SkipJson, abandon_name};
 use super::starts::CauseJson;
 use super::values::{ErasedJson, maybe, raw};
-use super::{NotAHistory, time, unhex};
+use super::{InvalidHistory, time, unhex};
 use crate::reading::{started, stream_of};
 use crate::source::Head;
 use crate::story::{AttemptRow, Change, Met, Outcome, Story, TaskRow, Undeclared, What};
@@ -26,7 +26,7 @@ use crate::verify::{Verdict, Verification};
 use crate::why::{How, Step};
 use crate::words;
 
-/// An execution, as the index of its log has it.
+/// An execution as listed in the index of its log.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExecutionJson {
     id: String,
@@ -54,7 +54,7 @@ pub struct ExecutionJson {
 }
 
 impl ExecutionJson {
-    /// An execution as JSON. `location` is where its log was found.
+    /// Converts an execution to JSON. `location` is where its log was found.
     #[must_use]
     pub fn new(head: &Head, location: &str) -> Self {
         let (label, entry, ended) = (head.label.as_ref().ok(), &head.entry, head.ended());
@@ -81,20 +81,20 @@ impl ExecutionJson {
         }
     }
 
-    /// The same, with a reason for how it stands if it has none.
+    /// Adds a reason for its status if it has none.
     #[must_use]
     pub fn or_reason(mut self, reason: impl FnOnce() -> Option<String>) -> Self {
         self.reason = self.reason.take().or_else(reason);
         self
     }
 
-    /// The execution that this is.
+    /// Converts it back to an execution.
     ///
     /// # Errors
-    /// [`NotAHistory`].
-    pub fn head(&self) -> Result<Head, NotAHistory> {
-        let wrong = |what: &str| NotAHistory::Part(format!("'{what}' cannot be"));
-        let id: ExecutionId = self.id.parse().map_err(|_| wrong(&self.id))?;
+    /// [`InvalidHistory`].
+    pub fn head(&self) -> Result<Head, InvalidHistory> {
+        let wrong = || InvalidHistory::Part(format!("'{}' is not an execution id", self.id));
+        let id: ExecutionId = self.id.parse().map_err(|_| wrong())?;
         let (label, standing) = (self.label()?, self.standing()?);
         Ok(Head {
             id,
@@ -119,21 +119,21 @@ impl ExecutionJson {
         })
     }
 
-    /// How it stood where this was written.
-    fn standing(&self) -> Result<Standing, NotAHistory> {
+    /// Returns its standing at the time of writing.
+    fn standing(&self) -> Result<Standing, InvalidHistory> {
         if self.workflow.is_none() {
             let reason = self.reason.as_deref().unwrap_or("its label could not be read where this was written");
             return Ok(Standing::unreadable(reason, self.next_step.as_deref().unwrap_or_default()));
         }
         Ok(Standing {
-            status: self.status.parse().map_err(|unknown: UnknownStatus| NotAHistory::Part(unknown.to_string()))?,
+            status: self.status.parse().map_err(|unknown: UnknownStatus| InvalidHistory::Part(unknown.to_string()))?,
             reason: self.reason.clone(),
             until: self.until.as_deref().map(time).transpose()?,
             next: self.next_step.clone(),
         })
     }
 
-    fn label(&self) -> Result<Option<Label>, NotAHistory> {
+    fn label(&self) -> Result<Option<Label>, InvalidHistory> {
         let (Some(workflow), Some(definition), Some(cause), Some(recoveries)) =
             (&self.workflow, &self.definition, &self.cause, self.recoveries)
         else {
@@ -169,7 +169,7 @@ pub struct TaskJson {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     asked: Vec<AskedJson>,
     cancelled: bool,
-    collisions: Vec<MetJson>,
+    collisions: Vec<CollisionJson>,
 }
 
 #[derive(Debug, Serialize)]
@@ -211,7 +211,7 @@ struct UndeclaredJson {
 
 /// A collision at a join.
 #[derive(Debug, Serialize)]
-pub struct MetJson {
+pub struct CollisionJson {
     key: String,
     writes: Vec<WriterJson>,
     taken: Vec<Seq>,
@@ -227,7 +227,7 @@ fn name(task: Option<&TaskId>) -> Option<String> {
     task.map(ToString::to_string)
 }
 
-/// The tasks of a story, in the order of their first event.
+/// Iterates over the tasks of a story, in the order of their first event.
 pub fn tasks(story: &Story) -> impl Iterator<Item = TaskJson> + '_ {
     story.rows.iter().filter_map(|row| match &row.what {
         What::Task(task) => Some(TaskJson::new(task, row.first, row.last)),
@@ -235,17 +235,17 @@ pub fn tasks(story: &Story) -> impl Iterator<Item = TaskJson> + '_ {
     })
 }
 
-/// What collided where the ends of the graph meet.
-pub fn collisions(story: &Story) -> Vec<MetJson> {
+/// Returns the collisions at the join of the graph's leaves.
+pub fn collisions(story: &Story) -> Vec<CollisionJson> {
     let ended = story.rows.iter().filter_map(|row| match &row.what {
         What::Ended { collisions, .. } => Some(collisions),
         _ => None,
     });
-    ended.flatten().map(MetJson::new).collect()
+    ended.flatten().map(CollisionJson::new).collect()
 }
 
 impl TaskJson {
-    /// Whether it is about this task.
+    /// Whether it is the row of this task.
     #[must_use]
     pub fn is_of(&self, task: &str) -> bool {
         self.task == task
@@ -260,7 +260,7 @@ impl TaskJson {
             skipped: row.skipped.as_ref().map(SkipJson::from),
             asked: row.asked.iter().map(AskedJson::from).collect(),
             cancelled: row.cancelled,
-            collisions: row.collisions.iter().map(MetJson::new).collect(),
+            collisions: row.collisions.iter().map(CollisionJson::new).collect(),
         }
     }
 }
@@ -313,7 +313,7 @@ impl UndeclaredJson {
     }
 }
 
-impl MetJson {
+impl CollisionJson {
     fn new(met: &Met) -> Self {
         let writes = met.writes.iter().map(|(seq, task)| WriterJson { seq: *seq, writer: name(task.as_ref()) });
         Self { key: met.key.to_string(), writes: writes.collect(), taken: met.taken.clone() }
@@ -349,10 +349,10 @@ struct TaskStateJson {
 }
 
 impl StateJson {
-    /// A state as JSON.
+    /// Converts a state to JSON.
     ///
     /// # Errors
-    /// Never, for a state of ours.
+    /// Never for a state of this library.
     pub fn new(state: &Execution) -> serde_json::Result<Self> {
         let graph = state.graph();
         Ok(Self {
@@ -368,10 +368,10 @@ impl StateJson {
 }
 
 impl StateJson {
-    /// The state of one task as JSON.
+    /// Converts the state of one task to JSON.
     ///
     /// # Errors
-    /// Never, for a state of ours.
+    /// Never for a state of this library.
     pub fn of_task(story: &Story, state: &Execution, task: TaskIndex) -> serde_json::Result<Box<RawValue>> {
         let word = story.state_name(state.task(task).state());
         to_raw_value(&TaskStateJson { state: word, ..TaskStateJson::new(state, task) })
@@ -399,36 +399,36 @@ impl TaskStateJson {
     }
 }
 
-/// A context as JSON: each value as the text that was written.
+/// Converts a context to JSON. Values keep the exact text that was written.
 ///
 /// # Errors
-/// Never, for a context of ours.
+/// Never for a context of this library.
 pub fn context(context: &Context) -> serde_json::Result<BTreeMap<String, Box<RawValue>>> {
     values(context).map(|(key, value)| Ok((key.to_string(), raw(value)?))).collect()
 }
 
-/// The keys whose values were erased, or follow from one that was.
+/// Returns the keys whose values were erased, or were merged from an erased one.
 #[must_use]
 pub fn erased_keys(context: &Context) -> Vec<String> {
     values(context).filter(|(_, value)| value.is_erased()).map(|(key, _)| key.to_string()).collect()
 }
 
-/// A value and the writes that it consists of.
+/// A value and the writes that it was merged from.
 #[derive(Debug, Serialize)]
 pub struct ValueJson {
     key: String,
     value: Box<RawValue>,
     writes: Vec<Seq>,
-    /// Whether the value was erased, or follows from one that was.
+    /// Whether the value was erased, or was merged from an erased one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
 }
 
 impl ValueJson {
-    /// A value as JSON; `None` if it was removed.
+    /// Converts a value to JSON; `None` if it was removed.
     ///
     /// # Errors
-    /// Never, for a value of ours.
+    /// Never for a value of this library.
     pub fn new(key: &str, version: &Version) -> serde_json::Result<Option<Self>> {
         let Some(value) = version.value() else { return Ok(None) };
         let (key, writes, erased) = (key.to_owned(), version.writes(), value.is_erased());
@@ -436,7 +436,7 @@ impl ValueJson {
     }
 }
 
-/// What verifying found.
+/// The result of verifying an execution.
 #[derive(Debug, Serialize)]
 pub struct VerificationJson {
     ok: bool,
@@ -447,7 +447,7 @@ pub struct VerificationJson {
     verdicts: Vec<VerdictJson>,
 }
 
-/// One thing that verifying found.
+/// A finding of the verification.
 #[derive(Debug, Serialize)]
 pub struct VerdictJson {
     verdict: &'static str,
@@ -474,7 +474,7 @@ impl From<&Verification> for VerificationJson {
     }
 }
 
-/// One write on the way back from a value.
+/// One step of the provenance of a value.
 #[derive(Debug, Serialize)]
 pub struct StepJson {
     depth: usize,
@@ -486,10 +486,10 @@ pub struct StepJson {
     attempt: Option<u32>,
     value: Option<Box<RawValue>>,
     before: Option<Box<RawValue>>,
-    /// Who erased `value`.
+    /// The erasure of `value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     erased: Option<ErasedJson>,
-    /// Who erased `before`.
+    /// The erasure of `before`.
     #[serde(skip_serializing_if = "Option::is_none")]
     before_erased: Option<ErasedJson>,
     read_all: bool,
@@ -497,10 +497,10 @@ pub struct StepJson {
 }
 
 impl StepJson {
-    /// A step as JSON.
+    /// Converts a step to JSON.
     ///
     /// # Errors
-    /// Never, for a step of ours.
+    /// Never for a step of this library.
     pub fn new(step: &Step) -> serde_json::Result<Self> {
         let write = step.write.as_ref();
         let writer = write.and_then(|write| write.writer.as_ref());

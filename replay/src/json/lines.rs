@@ -1,5 +1,5 @@
-//! A history as JSON lines: what the index says, then each event in its own line, and each definition before the first
-//! event that names it. It can be written while the execution still runs.
+//! A history as JSON lines: the index entry, then one event a line, and each definition before the first event that
+//! names it. It can be written while the execution is running.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use super::facts::ExecutionJson;
 use crate::reading::{Definitions, Entry};
 use crate::source::Head;
 
-/// One line: what it is, and the member of that name.
+/// One line: its kind, and the member of that name.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Line {
@@ -23,7 +23,7 @@ pub struct Line {
     pub format: Option<String>,
     /// `execution`, `definition` or `event`.
     pub what: String,
-    /// What the index says; in the first line.
+    /// The index entry; in the first line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution: Option<ExecutionJson>,
     /// A definition that a later line names.
@@ -34,7 +34,7 @@ pub struct Line {
     pub event: Option<EntryJson>,
 }
 
-/// Writes lines.
+/// A writer of JSON lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     defined: BTreeSet<Fingerprint>,
@@ -44,16 +44,16 @@ impl Lines {
     /// Writes the first line. `location` is where the log was found.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// I/O errors of `out`.
     pub fn execution(&mut self, out: &mut dyn Write, head: &Head, location: &str) -> io::Result<()> {
         let (format, execution) = (Some(FORMAT.to_owned()), Some(ExecutionJson::new(head, location)));
         line(out, &Line { format, what: "execution".to_owned(), execution, ..Line::default() })
     }
 
-    /// Writes an event, and before it the definition that it names.
+    /// Writes an event, and before it the definition that it names. Omits a definition that cannot be loaded.
     ///
     /// # Errors
-    /// Whatever writing gives. A definition that cannot be had is left out.
+    /// I/O errors of `out`.
     pub fn entry(&mut self, out: &mut dyn Write, entry: &Entry, definitions: &impl Definitions) -> io::Result<()> {
         if let Some(fingerprint) = entry.definition()
             && self.defined.insert(fingerprint)

@@ -1,4 +1,4 @@
-//! What is said of a whole log, of checkpoints and of proofs, as JSON.
+//! Facts about a whole log, checkpoints and proofs as JSON.
 
 use cloacina_engine::core::codec::decode_event;
 use cloacina_engine::core::time::Timestamp;
@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::facts::VerdictJson;
 use super::hex;
-use crate::ground::{About, Ground};
-use crate::proof::{Shown, What};
+use crate::doctor::{About, Ground};
+use crate::proof::{VerifiedProof, What};
 use crate::time::rfc3339;
-use crate::whole::{Checked, Whole, seq};
+use crate::verify_log::{Checked, Whole, seq};
 use crate::words;
 
-/// One execution of a log that was checked.
+/// An execution that was verified.
 #[derive(Debug, Serialize)]
 pub struct CheckedJson<'a> {
     id: String,
@@ -42,7 +42,7 @@ impl<'a> From<&'a Checked> for CheckedJson<'a> {
     }
 }
 
-/// Something that is wrong with a log.
+/// Damage of a log.
 #[derive(Debug, Serialize)]
 pub struct FindingJson {
     stream: Option<String>,
@@ -57,7 +57,7 @@ impl From<&ReadError> for FindingJson {
     }
 }
 
-/// What the walk through a whole log found, beside its executions.
+/// The result of verifying a log, without its executions.
 #[derive(Debug, Serialize)]
 pub struct WholeJson {
     records: u64,
@@ -69,8 +69,8 @@ pub struct WholeJson {
 }
 
 impl WholeJson {
-    /// What was found. So many executions were pruned while they were verified; `unreadable` says why the executions could not
-    /// all be looked at, if they could not.
+    /// Converts the result to JSON. `pruned_meanwhile` counts executions that were pruned during verification.
+    /// `unreadable` is the reason if not all executions could be verified.
     #[must_use]
     pub fn new(whole: &Whole, pruned_meanwhile: u64, unreadable: Option<String>) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl WholeJson {
     }
 }
 
-/// The ground that a log lies on.
+/// The findings of the doctor.
 #[derive(Debug, Serialize)]
 pub struct GroundJson {
     files_bytes: u64,
@@ -183,7 +183,7 @@ fn about(about: About) -> &'static str {
     }
 }
 
-/// What was signed, by whom and when.
+/// A checkpoint: what was signed, when, and by which key.
 #[derive(Debug, Serialize)]
 pub struct CheckpointJson {
     records: u64,
@@ -203,36 +203,36 @@ impl From<&Checkpoint> for CheckpointJson {
     }
 }
 
-/// What a proof shows.
+/// The fact that a proof shows.
 #[derive(Debug, Serialize)]
 #[serde(tag = "shows", rename_all = "lowercase")]
 pub enum ShownJson {
-    /// That a record was in the log.
+    /// A record was in the log.
     Record {
-        /// Its stream, its place there and in the log, its time and hash.
+        /// Its stream.
         stream: String,
-        /// Its place in the stream.
+        /// Its position in the stream.
         seq: u64,
-        /// Its place in the log.
+        /// Its position in the log.
         position: u64,
         /// When it was recorded.
         time: String,
         /// Its hash.
         hash: String,
-        /// The name of the event that is in it, if the proof shows that and it can be read.
+        /// The name of its event, if the proof discloses the body and it can be decoded.
         event: Option<&'static str>,
-        /// The length of what is in it, if the proof shows that.
+        /// The length of its body, if the proof discloses it.
         body_bytes: Option<u64>,
     },
-    /// That a log goes on from a checkpoint.
+    /// The log extends an older checkpoint.
     Growth {
         /// The older checkpoint.
         since: CheckpointJson,
     },
 }
 
-impl From<&Shown> for ShownJson {
-    fn from(shown: &Shown) -> Self {
+impl From<&VerifiedProof> for ShownJson {
+    fn from(shown: &VerifiedProof) -> Self {
         match &shown.what {
             What::Record { header, hash, body } => Self::Record {
                 stream: header.stream.to_string(),

@@ -1,5 +1,4 @@
-//! The same facts as JSON: one object, `"format": "cloaca.replay/1"`, events verbatim, context values as the very text
-//! that was written.
+//! JSON output: one object with `"format": "cloaca.replay/1"`. Context values keep the exact text that was written.
 
 pub mod definitions;
 pub mod diff;
@@ -16,24 +15,24 @@ pub mod values;
 
 use std::fmt::Write as _;
 
-/// The format, and the version of it, that everything here is written in.
+/// The name and version of the format.
 pub const FORMAT: &str = "cloaca.replay/1";
 
-/// A text that is not what it should be.
+/// The text cannot be parsed as a history.
 #[derive(Debug, thiserror::Error)]
-pub enum NotAHistory {
-    /// It is no JSON, or lacks a part.
-    #[error("this is no {FORMAT} history: {0}")]
+pub enum InvalidHistory {
+    /// It is not JSON, or lacks a member.
+    #[error("not a valid {FORMAT} history: {0}")]
     Json(#[from] serde_json::Error),
-    /// It is of another format.
+    /// It has another format.
     #[error("this has the format '{0}', not '{FORMAT}'")]
     Format(String),
-    /// A part of it cannot be.
-    #[error("this is no {FORMAT} history: {0}")]
+    /// A part of it is invalid.
+    #[error("not a valid {FORMAT} history: {0}")]
     Part(String),
 }
 
-/// Bytes as hex digits.
+/// Encodes bytes as hex digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -44,12 +43,12 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes that [`hex`] wrote.
+/// Decodes the output of [`hex`].
 ///
 /// # Errors
-/// [`NotAHistory::Part`].
-pub fn unhex<const N: usize>(text: &str) -> Result<[u8; N], NotAHistory> {
-    let wrong = || NotAHistory::Part(format!("'{text}' is not {N} bytes in hex"));
+/// [`InvalidHistory::Part`].
+pub fn unhex<const N: usize>(text: &str) -> Result<[u8; N], InvalidHistory> {
+    let wrong = || InvalidHistory::Part(format!("'{text}' is not {N} bytes in hex"));
     if text.len() != N * 2 || !text.is_ascii() {
         return Err(wrong());
     }
@@ -60,7 +59,7 @@ pub fn unhex<const N: usize>(text: &str) -> Result<[u8; N], NotAHistory> {
     Ok(bytes)
 }
 
-/// The time that [`crate::time::rfc3339`] wrote.
-fn time(text: &str) -> Result<cloacina_engine::core::time::Timestamp, NotAHistory> {
-    crate::time::parse_rfc3339(text).ok_or_else(|| NotAHistory::Part(format!("'{text}' is no time")))
+/// Parses the output of [`crate::time::rfc3339`].
+fn time(text: &str) -> Result<cloacina_engine::core::time::Timestamp, InvalidHistory> {
+    crate::time::parse_rfc3339(text).ok_or_else(|| InvalidHistory::Part(format!("'{text}' is not a time")))
 }

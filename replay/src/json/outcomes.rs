@@ -1,4 +1,4 @@
-//! What came of a task, as JSON: what an attempt read, why it failed or was abandoned, why there was none.
+//! Outcomes of tasks as JSON: the reads of attempts, and why they failed, were abandoned, or were skipped.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use cloacina_engine::core::json::Json;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::NotAHistory;
+use super::InvalidHistory;
 use super::values::{raw, shared};
 
-/// What an attempt read.
+/// The reads of an attempt.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReadsJson {
     keys: Vec<ReadJson>,
@@ -51,7 +51,7 @@ struct SettledJson {
     settled: String,
 }
 
-/// Why an attempt was abandoned.
+/// Returns the name of the reason why an attempt was abandoned.
 #[must_use]
 pub fn abandon_name(why: AbandonReason) -> &'static str {
     match why {
@@ -60,11 +60,11 @@ pub fn abandon_name(why: AbandonReason) -> &'static str {
     }
 }
 
-pub(super) fn abandon_reason(name: &str) -> Result<AbandonReason, NotAHistory> {
+pub(super) fn abandon_reason(name: &str) -> Result<AbandonReason, InvalidHistory> {
     match name {
         "process_died" => Ok(AbandonReason::ProcessDied),
         "shutdown" => Ok(AbandonReason::Shutdown),
-        other => Err(NotAHistory::Part(format!("'{other}' is no reason to abandon an attempt"))),
+        other => Err(InvalidHistory::Part(format!("unknown reason '{other}' of an abandoned attempt"))),
     }
 }
 
@@ -77,10 +77,10 @@ fn settled_name(settled: Settled) -> &'static str {
     }
 }
 
-fn settled(name: &str) -> Result<Settled, NotAHistory> {
+fn settled(name: &str) -> Result<Settled, InvalidHistory> {
     let all = [Settled::Completed, Settled::Failed, Settled::Skipped, Settled::SkippedByFailure];
     let found = all.into_iter().find(|settled| settled_name(*settled) == name);
-    found.ok_or_else(|| NotAHistory::Part(format!("'{name}' is no end of a task")))
+    found.ok_or_else(|| InvalidHistory::Part(format!("unknown outcome '{name}' of a task")))
 }
 
 impl From<&Reads> for ReadsJson {
@@ -99,16 +99,21 @@ impl From<&Reads> for ReadsJson {
 }
 
 impl TryFrom<ReadsJson> for Reads {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: ReadsJson) -> Result<Self, NotAHistory> {
+    fn try_from(json: ReadsJson) -> Result<Self, InvalidHistory> {
         let keys = json.keys.into_iter().map(|read| {
             let seen = match (read.seen.as_str(), &read.seqs[..]) {
                 ("nothing", []) => Seen::Nothing,
                 ("write", [seq]) => Seen::Write(*seq),
                 ("merged", seqs) => Seen::Merged(seqs.to_vec()),
                 ("undeclared", [seq]) => Seen::Undeclared(*seq),
-                (seen, _) => return Err(NotAHistory::Part(format!("a read of '{}' saw '{seen}'", read.key))),
+                (seen, _) => {
+                    return Err(InvalidHistory::Part(format!(
+                        "unknown or incomplete read '{seen}' of key '{}'",
+                        read.key
+                    )));
+                }
             };
             Ok(Read { key: read.key.into(), seen })
         });
@@ -158,20 +163,20 @@ impl From<&SkipReason> for SkipJson {
 }
 
 impl TryFrom<SkipJson> for SkipReason {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: SkipJson) -> Result<Self, NotAHistory> {
+    fn try_from(json: SkipJson) -> Result<Self, InvalidHistory> {
         let tasks = json.tasks.into_iter().map(|task| Ok((task.task.into(), settled(&task.settled)?)));
         Ok(Self {
             rule: json.rule.into(),
-            tasks: tasks.collect::<Result<_, NotAHistory>>()?,
+            tasks: tasks.collect::<Result<_, InvalidHistory>>()?,
             keys: json.keys.into_iter().map(Into::into).collect(),
             failure: json.failure,
         })
     }
 }
 
-/// A key that the rule of a skipped task asked for, with the value that the task saw, if there was one.
+/// A key that the rule of a skipped task looked up, with the value that the task saw, if there was one.
 #[derive(Debug, Serialize)]
 pub struct AskedJson {
     key: String,
@@ -181,7 +186,7 @@ pub struct AskedJson {
 
 impl From<&(Key, Option<Json>)> for AskedJson {
     fn from((key, value): &(Key, Option<Json>)) -> Self {
-        // A value of ours is always JSON.
+        // Values in an event are always valid JSON.
         Self { key: key.to_string(), value: value.as_ref().and_then(|value| raw(value).ok()) }
     }
 }

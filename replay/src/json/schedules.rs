@@ -1,4 +1,4 @@
-//! A schedule and what happened to it, as JSON.
+//! The events of a schedule as JSON.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use super::values::{maybe, raw};
 use crate::schedules::Happened;
 use crate::time::rfc3339;
 
-/// One event; what its kind does not have is left out.
+/// One event. Members that its kind does not have are omitted.
 #[derive(Default, Serialize)]
 pub struct HappenedJson {
     seq: u64,
     time: String,
-    /// The name of its kind; `null` if it cannot be told.
+    /// The name of its kind; `null` if it cannot be read.
     event: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
@@ -53,10 +53,10 @@ pub struct HappenedJson {
 }
 
 impl HappenedJson {
-    /// An event.
+    /// Converts an event to JSON.
     ///
     /// # Errors
-    /// Never, for an event of ours.
+    /// Never for an event of this library.
     pub fn new(happened: &Happened) -> serde_json::Result<Self> {
         let begin = Self { seq: happened.seq, time: rfc3339(happened.time), ..Self::default() };
         let event = match &happened.event {

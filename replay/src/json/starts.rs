@@ -1,14 +1,14 @@
-//! How an execution begins, or goes on in another process, as JSON: what caused it, where it runs, with which options.
+//! Starts and recoveries of executions as JSON: cause, environment and options.
 
 use cloacina_engine::core::event::{Cause, Environment, ExecutionId, ExecutionOptions, Seq};
 use cloacina_engine::core::time::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::values::shared;
-use super::{NotAHistory, time};
+use super::{InvalidHistory, time};
 use crate::time::rfc3339;
 
-/// What caused an execution.
+/// The cause of an execution.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CauseJson {
@@ -36,7 +36,7 @@ pub struct EnvironmentJson {
     python: Option<String>,
 }
 
-/// What whoever started an execution asked for.
+/// The options of an execution.
 #[derive(Serialize, Deserialize)]
 pub struct OptionsJson {
     timeout_ms: Option<u64>,
@@ -67,11 +67,11 @@ impl From<&Cause> for CauseJson {
 }
 
 impl TryFrom<&CauseJson> for Cause {
-    type Error = NotAHistory;
+    type Error = InvalidHistory;
 
-    fn try_from(json: &CauseJson) -> Result<Self, NotAHistory> {
-        let wrong = || NotAHistory::Part(format!("the cause '{}' is incomplete or unknown", json.kind));
-        let id = |text: &Option<String>| -> Result<ExecutionId, NotAHistory> {
+    fn try_from(json: &CauseJson) -> Result<Self, InvalidHistory> {
+        let wrong = || InvalidHistory::Part(format!("unknown or incomplete cause '{}'", json.kind));
+        let id = |text: &Option<String>| -> Result<ExecutionId, InvalidHistory> {
             text.as_ref().and_then(|text| text.parse().ok()).ok_or_else(wrong)
         };
         Ok(match json.kind.as_str() {

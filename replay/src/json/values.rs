@@ -1,4 +1,4 @@
-//! Values, and what may not be there, as JSON.
+//! Values and optional members as JSON.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::time::rfc3339;
 
-/// A value as the text that was written. A text that is no JSON after all is told as a string, and so is one that was
-/// erased: as `"erased"`, which the event or the context beside it says, too.
+/// Returns a value as the exact text that was written. Text that is not JSON becomes a string. So does an erased value,
+/// as `"erased"`; the event or context next to it says that it was erased.
 ///
 /// # Errors
-/// Never, for a text of ours.
+/// Never for text of this library.
 pub fn raw(value: &Json) -> serde_json::Result<Box<RawValue>> {
     RawValue::from_string(value.as_str().to_owned()).or_else(|_| to_raw_value(value.as_str()))
 }
 
-/// Who erased a value, when and why.
+/// An erasure: who erased a value, when and why.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ErasedJson {
     pub(super) time: String,
@@ -27,7 +27,7 @@ pub struct ErasedJson {
 }
 
 impl ErasedJson {
-    /// Who erased a value; `None` of one that was not erased.
+    /// Returns the erasure of a value; `None` if it was not erased.
     #[must_use]
     pub fn of(value: &Json) -> Option<Self> {
         let erasure = value.erasure()?;
@@ -35,10 +35,10 @@ impl ErasedJson {
     }
 }
 
-/// A value that is there; `null` is one too.
+/// Deserializes a member that is present, including an explicit `null`.
 ///
 /// # Errors
-/// If it is no JSON.
+/// The member is not valid JSON.
 pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
@@ -47,7 +47,7 @@ pub(super) fn shared(text: Option<String>) -> Option<Arc<str>> {
     text.map(Into::into)
 }
 
-/// A time, or nothing.
+/// Formats an optional time.
 #[must_use]
 pub fn maybe(time: Option<Timestamp>) -> Option<String> {
     time.map(rfc3339)

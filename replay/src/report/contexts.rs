@@ -1,13 +1,13 @@
-//! The context after every event, kept up to date from event to event.
+//! The context after every event, updated incrementally.
 //!
-//! [`Execution::context`] gives the context at one moment, and looks at the whole graph for it. A report asks for it at
-//! every moment, so here it is carried along. That both give the same is tested on random graphs.
+//! [`Execution::context`] computes the context at one moment from the whole graph. A report needs it after every event,
+//! so this module updates it from event to event. A property test on random graphs checks that both agree.
 //!
-//! What the ends of the graph will see is made of what the **frontier** gives: the settled tasks that have an unsettled
-//! one after them, or that are ends themselves, and the input as long as a task at the beginning is unsettled. Of each key
-//! it is counted which versions the frontier gives. Mostly there is one, or each had seen the one before: whatever the graph
-//! beyond looks like, the last one is what arrives. Only where versions meet that did not see each other does it matter
-//! who joins whom, and that key alone is followed through the unsettled part of the graph.
+//! The leaves of the graph will see what the **frontier** passes on: the settled tasks that are leaves or have an
+//! unsettled task after them, and the input while a root task is unsettled. For each key, the module counts which
+//! versions the frontier passes on. Usually there is one, or each version has seen the one before: then the last one
+//! reaches the leaves, whatever the rest of the graph looks like. Only if versions meet that have not seen each other,
+//! the order of joins matters, and that key is traced through the unsettled part of the graph.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,110 +17,110 @@ use cloacina_engine::core::event::Key;
 use cloacina_engine::core::graph::{Graph, TaskIndex};
 use cloacina_engine::core::state::Execution;
 
-/// What an execution's context is, and what an event changes in it.
+/// An execution's context, updated event by event.
 pub struct Contexts {
     graph: Arc<Graph>,
-    /// The unsettled tasks from which an end of the graph is reached through unsettled ones.
+    /// The unsettled tasks from which a path of unsettled tasks leads to a leaf.
     open: Vec<bool>,
-    is_end: Vec<bool>,
-    /// For each task, how many open ones depend on it.
+    is_leaf: Vec<bool>,
+    /// For each task, how many open tasks depend on it.
     open_after: Vec<usize>,
-    /// How many open tasks have no dependencies: what they see is the input.
-    open_beginnings: usize,
+    /// How many open tasks have no dependencies; these see the input.
+    open_roots: usize,
     input: Context,
     frontier: Frontier,
     context: BTreeMap<Key, VersionRef>,
 }
 
-/// The keys whose version is another one than before; `None` is gone.
+/// The keys whose version has changed; `None` if the key was removed.
 pub type Changes = BTreeMap<Key, Option<VersionRef>>;
 
 impl Contexts {
-    /// The context of a state, and everything in it as changes.
+    /// Computes the context of a state. Also returns all of it as changes.
     #[must_use]
     pub fn new(state: &Execution) -> (Self, Changes) {
         let graph = state.graph().clone();
-        let mut is_end = vec![false; graph.len()];
-        graph.leaves().iter().for_each(|leaf| is_end[leaf.at()] = true);
+        let mut is_leaf = vec![false; graph.len()];
+        graph.leaves().iter().for_each(|leaf| is_leaf[leaf.at()] = true);
         let (mut open, mut open_after) = (vec![false; graph.len()], vec![0; graph.len()]);
         for &task in graph.topological_order().iter().rev() {
-            if state.gives(task).is_none() && (is_end[task.at()] || open_after[task.at()] > 0) {
+            if state.gives(task).is_none() && (is_leaf[task.at()] || open_after[task.at()] > 0) {
                 open[task.at()] = true;
                 graph.dependencies(task).iter().for_each(|up| open_after[up.at()] += 1);
             }
         }
-        let begins = |task: &TaskIndex| open[task.at()] && graph.dependencies(*task).is_empty();
-        let open_beginnings = graph.tasks().filter(begins).count();
+        let is_open_root = |task: &TaskIndex| open[task.at()] && graph.dependencies(*task).is_empty();
+        let open_roots = graph.tasks().filter(is_open_root).count();
         let mut frontier = Frontier::default();
         let input = state.input();
-        if open_beginnings > 0 {
+        if open_roots > 0 {
             frontier.add(&input);
         }
-        for task in graph.tasks().filter(|task| is_end[task.at()] || open_after[task.at()] > 0) {
+        for task in graph.tasks().filter(|task| is_leaf[task.at()] || open_after[task.at()] > 0) {
             state.gives(task).iter().for_each(|given| frontier.add(given));
         }
         let context = BTreeMap::new();
-        let mut contexts = Self { graph, open, is_end, open_after, open_beginnings, input, frontier, context };
+        let mut contexts = Self { graph, open, is_leaf, open_after, open_roots, input, frontier, context };
         let changes = contexts.changes(state);
         (contexts, changes)
     }
 
-    /// Whether the state still goes by the graph that this was made for.
+    /// Whether the state still uses the graph that this was created for.
     #[must_use]
     pub fn is_for(&self, state: &Execution) -> bool {
         Arc::ptr_eq(&self.graph, state.graph())
     }
 
-    /// The visible version of each key.
+    /// Returns the visible version of each key.
     #[must_use]
     pub fn context(&self) -> &BTreeMap<Key, VersionRef> {
         &self.context
     }
 
-    /// Takes in that the input has another value.
+    /// Updates the context after a write to the input.
     pub fn input_written(&mut self, state: &Execution) -> Changes {
         let old = std::mem::replace(&mut self.input, state.input());
-        if self.open_beginnings > 0 {
+        if self.open_roots > 0 {
             self.frontier.replace(&old, &self.input);
         }
         self.changes(state)
     }
 
-    /// Takes in that a task was settled. If it was not, nothing changes.
+    /// Updates the context after an event of a task. Nothing changes if the event did not settle the task.
     pub fn settled(&mut self, state: &Execution, task: TaskIndex) -> Changes {
         let Some(given) = state.gives(task).filter(|_| std::mem::take(&mut self.open[task.at()])) else {
             return Changes::new();
         };
-        let mut leave: Vec<Context> = Vec::new();
+        let mut leaving: Vec<Context> = Vec::new();
         for up in self.graph.dependencies(task) {
             self.open_after[up.at()] -= 1;
-            if self.open_after[up.at()] == 0 && !self.is_end[up.at()] {
-                leave.extend(state.gives(*up));
+            if self.open_after[up.at()] == 0 && !self.is_leaf[up.at()] {
+                leaving.extend(state.gives(*up));
             }
         }
         if self.graph.dependencies(task).is_empty() {
-            self.open_beginnings -= 1;
-            leave.extend(Some(self.input.clone()).filter(|_| self.open_beginnings == 0));
+            self.open_roots -= 1;
+            leaving.extend(Some(self.input.clone()).filter(|_| self.open_roots == 0));
         }
-        let joins_frontier = self.is_end[task.at()] || self.open_after[task.at()] > 0;
-        match leave.pop() {
-            // What came from there is mostly what is given on.
+        let joins_frontier = self.is_leaf[task.at()] || self.open_after[task.at()] > 0;
+        match leaving.pop() {
+            // A task mostly passes on what it received, so replacing costs less than removing and adding.
             Some(left) if joins_frontier => self.frontier.replace(&left, &given),
             Some(left) => self.frontier.remove(&left),
             None if joins_frontier => self.frontier.add(&given),
             None => {}
         }
-        leave.iter().for_each(|left| self.frontier.remove(left));
+        leaving.iter().for_each(|left| self.frontier.remove(left));
         self.changes(state)
     }
 
-    /// The keys whose versions at the frontier are others than before, as far as something else arrives for it.
+    /// Updates the keys whose versions at the frontier have changed. Returns those whose visible version is different.
     fn changes(&mut self, state: &Execution) -> Changes {
         let touched = std::mem::take(&mut self.frontier.touched);
-        let mut meeting = Meeting { graph: &self.graph, state, input: &self.input, joins: None };
+        let mut resolver = Resolver { graph: &self.graph, state, input: &self.input, joins: None };
         let mut changes = Changes::new();
         for key in touched {
-            let new = meeting.of(&key, &self.frontier.given(&key));
+            let new = resolver.resolve(&key, &self.frontier.given(&key));
             let old = match &new {
                 Some(version) => self.context.insert(key.clone(), version.clone()),
                 None => self.context.remove(&key),
@@ -133,27 +133,27 @@ impl Contexts {
     }
 }
 
-/// Finds out what the versions of a key at the frontier give together.
-struct Meeting<'a> {
+/// Computes the version of a key that results from its versions at the frontier.
+struct Resolver<'a> {
     graph: &'a Graph,
     state: &'a Execution,
     input: &'a Context,
-    /// A copy of the execution's, once versions meet.
+    /// A copy of the execution's joins, made when it is first needed.
     joins: Option<Joins>,
 }
 
-impl Meeting<'_> {
-    fn of(&mut self, key: &Key, given: &[VersionRef]) -> Option<VersionRef> {
+impl Resolver<'_> {
+    fn resolve(&mut self, key: &Key, given: &[VersionRef]) -> Option<VersionRef> {
         match given {
             [] => None,
             [only] => Some(only.clone()),
-            _ => self.last_of_row(given).or_else(|| self.follow(key)),
+            _ => self.last_of_chain(given).or_else(|| self.trace(key)),
         }
     }
 
-    /// The version that had seen all others, if each two of them had seen one the other: then nobody joins versions that
-    /// did not.
-    fn last_of_row(&mut self, given: &[VersionRef]) -> Option<VersionRef> {
+    /// Returns the version that has seen all others, if of each pair one has seen the other: then no join can have a
+    /// conflict.
+    fn last_of_chain(&mut self, given: &[VersionRef]) -> Option<VersionRef> {
         const FEW: usize = 8;
         if given.len() > FEW {
             return None;
@@ -171,8 +171,8 @@ impl Meeting<'_> {
         Some(last)
     }
 
-    /// Follows one key through the unsettled part of the graph to its ends.
-    fn follow(&mut self, key: &Key) -> Option<VersionRef> {
+    /// Traces one key through the unsettled part of the graph to the leaves.
+    fn trace(&mut self, key: &Key) -> Option<VersionRef> {
         let mut seen: Vec<Option<VersionRef>> = vec![None; self.graph.len()];
         let (graph, state) = (self.graph, self.state);
         let given = |seen: &[Option<VersionRef>], task: &TaskIndex| match state.gives(*task) {
@@ -205,11 +205,11 @@ impl Meeting<'_> {
     }
 }
 
-/// Of each key, the versions that some maps give, with how many give it.
+/// For each key, the versions in the contexts of the frontier, each with the number of contexts that contain it.
 #[derive(Default)]
 struct Frontier {
     counts: HashMap<Key, Vec<(VersionRef, usize)>>,
-    /// The keys of which a version came or went.
+    /// The keys whose set of versions has changed.
     touched: BTreeSet<Key>,
 }
 

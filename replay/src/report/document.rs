@@ -1,4 +1,4 @@
-//! The report's documents, and the file that holds them.
+//! The documents of a report, and the file that contains them.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use cloacina_store::log::{LogReader, ReadError};
 
 use super::frames::{Frame, Framer};
 use super::layout::{Layout, layout};
-use super::page::{self, Place};
+use super::page::{self, Origin};
 use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{ExecutionJson, VerificationJson};
 use crate::reading::{Definitions, Trouble, entries};
@@ -20,13 +20,13 @@ use crate::verify::verify;
 /// Why a report could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReported {
-    /// There is no such execution, or nothing of it can be read.
+    /// There is no such execution, or none of it can be read.
     #[error(transparent)]
     Log(#[from] ReadError),
     /// Writing failed.
     #[error(transparent)]
     Output(#[from] io::Error),
-    /// The events cannot be read any more.
+    /// The events can no longer be read.
     #[error(transparent)]
     Trouble(#[from] Trouble),
 }
@@ -40,8 +40,7 @@ impl From<NotWritten> for NotReported {
     }
 }
 
-/// Writes an execution as one HTML file. What cannot be read or folded is told in it. `location` is where the log was
-/// found.
+/// Writes an execution as one HTML file, with any read or fold errors. `location` is where the log was found.
 ///
 /// # Errors
 /// [`NotReported`].
@@ -55,11 +54,11 @@ pub fn write_report(
     write_documents(reader, id, location, &mut history, &mut report)?;
     let title = source::head(reader, id)?;
     let title = format!("{} …{}", title.workflow(), crate::ids::short(id));
-    page::write(out, Place::File, &title, &[("history", &history), ("report", &report)])?;
+    page::write(out, Origin::File, &title, &[("history", &history), ("report", &report)])?;
     Ok(())
 }
 
-/// Writes the two documents of an execution, and gives the `seq` that the event after the last one in them has.
+/// Writes the two documents of an execution. Returns the `seq` after their last event.
 ///
 /// # Errors
 /// [`NotReported`].
@@ -71,7 +70,7 @@ pub fn write_documents(
     report: &mut dyn Write,
 ) -> Result<Seq, NotReported> {
     let mut head = source::head(reader, id)?;
-    // A running execution goes on while it is read: all parts end with the same event.
+    // A running execution grows while it is read. All parts must end with the same event.
     let until = head.entry.records;
     let some = || entries(reader, id).take_while(move |entry| entry.as_ref().map_or(true, |entry| entry.seq < until));
     let story = tell(id, reader, some());
@@ -82,7 +81,7 @@ pub fn write_documents(
     let mut framer = Framer::new(id, reader);
     let mut layouts = Layouts::default();
     let mut frames: Vec<Frame> = Vec::new();
-    // What cannot be read or folded is told in `trouble`.
+    // The `trouble` of the history document reports read and fold errors.
     for entry in some().map_while(Result::ok) {
         let Ok(Some(frame)) = framer.step(&entry) else { break };
         layouts.add(&framer);
@@ -102,16 +101,16 @@ fn now() -> i64 {
     chrono::Utc::now().timestamp_micros()
 }
 
-/// The layouts of the definitions that an execution goes by.
+/// The layouts of the definitions of an execution.
 #[derive(Default)]
 pub struct Layouts {
     known: BTreeSet<[u8; 32]>,
-    /// Each once, in the order in which they came.
+    /// Each once, in order of appearance.
     pub found: Vec<Layout>,
 }
 
 impl Layouts {
-    /// Adds the layout of the graph that an execution goes by, if that is a new one.
+    /// Adds the layout of the execution's present graph, unless it is known.
     pub fn add<D: Definitions>(&mut self, framer: &Framer<D>) {
         if let Some(state) = framer.state()
             && self.known.insert(state.fingerprint().0)

@@ -1,5 +1,5 @@
-//! What every event changes: the states of tasks and the context, as the engine's own fold gives them. A page that adds
-//! these up from the first event to some other one shows the state at that event, and folds nothing itself.
+//! Frames: the changes of each event to the states of tasks and to the context, computed by the engine's own fold. A
+//! page applies frames from the first event on to show the state after any event, and folds nothing itself.
 
 use std::collections::BTreeMap;
 
@@ -12,59 +12,59 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::contexts::{Changes, Contexts};
-use crate::at::{task_of, writer};
-use crate::folding::Folder;
+use crate::fold::Folder;
 use crate::json::values::raw;
+use crate::moment::{task_of, writer};
 use crate::reading::{Definitions, Entry, Trouble};
 
-/// What one event changed.
+/// The changes of one event.
 #[derive(Debug, Default, Serialize)]
 pub struct Frame {
     seq: Seq,
-    /// How the execution stands, if that is new.
+    /// The execution's status, if it has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'static str>,
-    /// The definition that it goes by from here on, if that is new. Tasks that are not among `tasks` then are gone.
+    /// The definition from here on, if it has changed. Then `tasks` has all tasks, and any others are removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     definition: Option<String>,
-    /// The tasks that stand in another way than before.
+    /// The tasks whose state has changed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tasks: BTreeMap<String, TaskFrame>,
-    /// The keys of the context that have another version than before.
+    /// The keys of the context whose version has changed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    context: BTreeMap<String, Seen>,
-    /// Of a write or a removal: what the writer could see before.
+    context: BTreeMap<String, VersionFrame>,
+    /// For a write or a removal: the version that the writer could see before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<Seen>,
+    before: Option<VersionFrame>,
 }
 
-/// How a task stands: its state, how many attempts were started, and whether it could start now.
+/// A task: its state, the number of started attempts, and whether it is ready to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskFrame(&'static str, u32, bool);
 
 /// A version of a key.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Seen {
-    /// What this event wrote.
+pub enum VersionFrame {
+    /// The value that this event wrote.
     Write(Seq),
-    /// What was made of several writes.
+    /// The result of merging several writes.
     Merged {
         /// The value.
         value: Box<RawValue>,
-        /// The writes that it consists of.
+        /// The merged writes.
         writes: Vec<Seq>,
-        /// Whether they could not be had together.
+        /// Whether the writes collided.
         collided: bool,
-        /// Whether one of them was erased, and with it the value.
+        /// Whether one of the writes was erased, and so the value.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         erased: bool,
     },
-    /// There is none.
+    /// There is no value.
     Gone(()),
 }
 
-impl Seen {
+impl VersionFrame {
     fn new(version: &Version) -> serde_json::Result<Self> {
         Ok(match (version.value(), version.source()) {
             (None, _) => Self::Gone(()),
@@ -81,7 +81,7 @@ impl Seen {
     }
 }
 
-/// Makes a [`Frame`] of each event, in order.
+/// Computes a [`Frame`] for each event, in order.
 pub struct Framer<D> {
     folder: Option<Folder<D>>,
     contexts: Option<Contexts>,
@@ -91,23 +91,23 @@ pub struct Framer<D> {
 }
 
 impl<D: Definitions> Framer<D> {
-    /// Begins before the first event.
+    /// Starts before the first event.
     #[must_use]
     pub fn new(id: ExecutionId, definitions: D) -> Self {
         let folder = Some(Folder::new(id, definitions));
         Self { folder, contexts: None, status: None, definition: None, tasks: Vec::new() }
     }
 
-    /// The state after the last event that was folded; `None` after one that could not be.
+    /// Returns the state after the last event; `None` after one that could not be folded.
     #[must_use]
     pub fn state(&self) -> Option<&Execution> {
         self.folder.as_ref().and_then(Folder::state)
     }
 
-    /// Folds one event. After one that cannot be folded there are no more frames.
+    /// Folds one event. Returns no more frames after one that cannot be folded.
     ///
     /// # Errors
-    /// As [`Folder::step`], once.
+    /// As [`Folder::step`]; later calls return `None`.
     pub fn step(&mut self, entry: &Entry) -> Result<Option<Frame>, Trouble> {
         let Some(mut folder) = self.folder.take() else { return Ok(None) };
         let state = folder.step(entry)?;
@@ -127,17 +127,18 @@ impl<D: Definitions> Framer<D> {
         let event = entry.event.as_ref();
         self.task_frames(state, event, &mut frame.tasks);
         for (key, version) in self.changes(state, event) {
-            frame.context.insert(key.to_string(), Seen::maybe(version.as_ref())?);
+            frame.context.insert(key.to_string(), VersionFrame::maybe(version.as_ref())?);
         }
         if let Some((task, key)) = event.and_then(written_by_task)
             && let Some(task) = state.graph().find(task)
         {
-            frame.before = Some(Seen::maybe(state.view(task).declared.get(key))?);
+            frame.before = Some(VersionFrame::maybe(state.view(task).declared.get(key))?);
         }
         Ok(frame)
     }
 
-    /// The tasks that stand in another way. Most events change one task alone, and none is looked at in vain.
+    /// Collects the tasks whose state has changed. Most events affect one task, so only it and its downstream tasks are
+    /// checked.
     fn task_frames(&mut self, state: &Execution, event: Option<&Event>, changed: &mut BTreeMap<String, TaskFrame>) {
         let graph = state.graph();
         let touched: Vec<TaskIndex> = match event {
@@ -202,7 +203,7 @@ impl<D: Definitions> Framer<D> {
     }
 }
 
-/// Which of many tasks can start: gathered once if it is asked of many.
+/// The ready tasks: collected in advance if many tasks are to be checked.
 struct Ready(Option<std::collections::BTreeSet<TaskIndex>>);
 
 impl Ready {

@@ -1,33 +1,33 @@
-//! Where the tasks of a graph are drawn in a report: see [`crate::layered`].
+//! The layout of a graph in a report: see [`crate::layered`].
 //!
-//! The layers are those of [`Graph::levels`]. How far apart columns and rows are, and whether a layer is folded or a row of
-//! layers broken, is up to the page, which knows its panel.
+//! The layers are those of [`Graph::levels`]. The page decides on distances, and on breaking layers and rows of layers,
+//! since it knows the size of its panel.
 
 use cloacina_engine::core::codec::fingerprint;
 use cloacina_engine::core::graph::Graph;
 use serde::Serialize;
 
-use crate::layered::layered;
+use crate::layered::layered_layout;
 
-/// The places of the tasks of a definition, in columns and rows.
+/// The positions of the tasks of a definition, in columns and rows.
 #[derive(Debug, Serialize)]
 pub struct Layout {
     definition: String,
     columns: f64,
     rows: f64,
-    tasks: Vec<Place>,
+    tasks: Vec<TaskPosition>,
     edges: Vec<Edge>,
 }
 
-/// A task's place.
+/// The position of a task.
 #[derive(Debug, Serialize)]
-pub struct Place {
+pub struct TaskPosition {
     task: String,
     x: f64,
     y: f64,
 }
 
-/// A line from one task (by its place in `tasks`) to another, and the bends between.
+/// A line between two tasks, given as indices into `tasks`, and its bends.
 #[derive(Debug, Serialize)]
 pub struct Edge {
     from: usize,
@@ -36,16 +36,16 @@ pub struct Edge {
     via: Vec<(f64, f64)>,
 }
 
-/// Finds places for all tasks of a graph.
+/// Lays out the tasks of a graph.
 #[must_use]
 pub fn layout(graph: &Graph) -> Layout {
     let layers = graph.levels().iter().map(|tasks| tasks.iter().map(|task| task.at()).collect()).collect();
     let pairs: Vec<(usize, usize)> =
         graph.tasks().flat_map(|task| graph.upstream(task).iter().map(move |up| (up.at(), task.at()))).collect();
-    let laid = layered(layers, &pairs);
+    let laid = layered_layout(layers, &pairs);
     let tasks = graph.tasks().map(|task| {
         let (x, y) = rounded(laid.places[task.at()]);
-        Place { task: graph.name(task).to_string(), x, y }
+        TaskPosition { task: graph.name(task).to_string(), x, y }
     });
     let edges = pairs.iter().zip(&laid.bends).map(|(&(from, to), bends)| {
         let via = bends.iter().copied().map(rounded).collect();
@@ -62,7 +62,7 @@ pub fn layout(graph: &Graph) -> Layout {
     }
 }
 
-/// Two decimals are enough for a screen.
+/// Rounds the row to two decimals, enough for a screen.
 fn rounded((x, y): (f64, f64)) -> (f64, f64) {
     (x, (y * 100.0).round() / 100.0)
 }

@@ -1,9 +1,9 @@
-//! One execution as a page: a self-contained HTML file that shows its graph, its timeline, its events and its context,
-//! with a slider over the events that moves all of them.
+//! The report: one execution as a self-contained HTML file with its graph, timeline, events and context, and a slider
+//! that moves all of them to any event.
 //!
-//! The file holds two JSON documents: `history`, the very object that `replay ID --json` writes, and `report`, what the
-//! engine's fold makes of it event by event ([`frames`]) and where tasks are drawn ([`layout`]). The page's program
-//! (`replay/web/`) shows these; it folds nothing and asks nobody.
+//! The file contains two JSON documents: `history`, the same object that `replay ID --json` writes, and `report`, with
+//! the changes of each event as the engine's fold computes them ([`frames`]) and the layout of the graph ([`layout`]).
+//! The page's JavaScript (`replay/web/`) shows these. It folds nothing and makes no requests.
 
 pub mod contexts;
 pub mod document;

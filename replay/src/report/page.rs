@@ -1,17 +1,17 @@
-//! The page: its program and style out of `replay/web/`, put together into one file that needs nothing else.
+//! The HTML page: bundles the scripts and styles of `replay/web/` into one self-contained file.
 
 use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
-/// The modules of the page's program, each after those that it imports from.
+/// The JavaScript modules, each after its imports.
 const MODULES: [(&str, &str); 16] = [
     ("dom.js", include_str!("../../web/dom.js")),
     ("raw.js", include_str!("../../web/raw.js")),
     ("words.js", include_str!("../../web/words.js")),
     ("model.js", include_str!("../../web/model.js")),
     ("canvas.js", include_str!("../../web/canvas.js")),
-    ("placing.js", include_str!("../../web/placing.js")),
+    ("layout.js", include_str!("../../web/layout.js")),
     ("graph.js", include_str!("../../web/graph.js")),
     ("timeline.js", include_str!("../../web/timeline.js")),
     ("lists.js", include_str!("../../web/lists.js")),
@@ -26,37 +26,37 @@ const MODULES: [(&str, &str); 16] = [
 
 const STYLE: &str = include_str!("../../web/page.css");
 
-/// Where a page is opened from, and so what it may do.
+/// Where a page is loaded from, which decides what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A file: it asks nobody.
+pub enum Origin {
+    /// A file. The page may make no requests.
     File,
-    /// Our own server, which it may ask.
+    /// `replay serve`. The page may send requests to it.
     Server,
 }
 
-/// Writes a page with some JSON documents in it, each under its name.
+/// Writes a page that embeds JSON documents, each under its name.
 ///
-/// The documents hold whatever tasks wrote. In a page they are text that is never run: `<` is written as `\u003c`, which
-/// means the same in JSON, so that nothing in them can end the element that they are in. And the policy of the page lets
-/// no script run but its own, whose hash it names.
+/// The documents contain values that tasks wrote, which must never run as code. `<` is written as `\u003c`, the same in
+/// JSON, so that nothing in a document can close its element. In addition, the page's content security policy allows no
+/// script except its own, by hash.
 ///
 /// # Errors
-/// Whatever writing gives.
-pub fn write(out: &mut dyn Write, place: Place, title: &str, documents: &[(&str, &[u8])]) -> io::Result<()> {
+/// I/O errors of `out`.
+pub fn write(out: &mut dyn Write, origin: Origin, title: &str, documents: &[(&str, &[u8])]) -> io::Result<()> {
     let program = program();
     writeln!(out, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">")?;
-    writeln!(out, "<meta http-equiv=\"Content-Security-Policy\" content=\"{}\">", policy(place, &program))?;
+    writeln!(out, "<meta http-equiv=\"Content-Security-Policy\" content=\"{}\">", policy(origin, &program))?;
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
     writeln!(out, "<meta name=\"color-scheme\" content=\"light dark\">")?;
     writeln!(out, "<meta name=\"referrer\" content=\"no-referrer\">")?;
-    // Browsers ask a server for an icon unless the page has one.
+    // Without an icon in the page, browsers request one from the server.
     writeln!(out, "<link rel=\"icon\" href=\"data:,\">")?;
     writeln!(out, "<title>{} · replay</title>", escaped(title))?;
     writeln!(out, "<style>{STYLE}</style>\n</head>\n<body>")?;
     writeln!(
         out,
-        "<noscript>This page shows an execution with a program of its own, which is not allowed here. The facts are in the page's source as JSON, and <code>replay ID</code> shows them in a terminal.</noscript>"
+        "<noscript>This page needs JavaScript, which is disabled here. The page's source contains all data as JSON, and <code>replay ID</code> shows it in a terminal.</noscript>"
     )?;
     for (name, json) in documents {
         write!(out, "<script type=\"application/json\" id=\"{name}\">")?;
@@ -66,20 +66,20 @@ pub fn write(out: &mut dyn Write, place: Place, title: &str, documents: &[(&str,
     writeln!(out, "<script type=\"module\">{program}</script>\n</body>\n</html>")
 }
 
-/// The policy of the pages of our own server, for the head of its answers.
+/// Returns the content security policy of served pages, for the response header.
 #[must_use]
 pub fn server_policy() -> String {
-    policy(Place::Server, &program())
+    policy(Origin::Server, &program())
 }
 
-/// The policy of a page: nothing may be loaded, and nothing run but its own program.
-fn policy(place: Place, program: &str) -> String {
-    let asks = match place {
-        Place::File => "",
-        Place::Server => " connect-src 'self';",
+/// Returns a page's content security policy: it may load nothing, and run only its own script.
+fn policy(origin: Origin, program: &str) -> String {
+    let connect = match origin {
+        Origin::File => "",
+        Origin::Server => " connect-src 'self';",
     };
     format!(
-        "default-src 'none';{asks} img-src data:; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
+        "default-src 'none';{connect} img-src data:; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
         hash(program),
         hash(STYLE)
     )
@@ -90,7 +90,7 @@ fn hash(text: &str) -> String {
     format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text)))
 }
 
-/// All modules as one: their names are unique, so what one exports the next can use as it is.
+/// Concatenates all modules, without imports and exports. That works because their top-level names are unique.
 fn program() -> String {
     let mut program = String::from("\n");
     for (_, module) in MODULES {
@@ -112,7 +112,7 @@ fn write_inert(out: &mut dyn Write, json: &[u8]) -> io::Result<()> {
     out.write_all(rest)
 }
 
-/// A text as HTML. Control characters, which HTML cannot hold, are left out.
+/// Escapes text for HTML. Removes control characters, which HTML cannot contain.
 fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for letter in text.chars().filter(|letter| !letter.is_control()) {
@@ -169,7 +169,7 @@ mod tests {
     fn a_document_cannot_end_its_element() {
         let mut page = Vec::new();
         let hostile = br#"{"x":"</script><script>alert(1)</script><!--"}"#;
-        write(&mut page, Place::File, "</title><script>", &[("history", hostile)]).unwrap();
+        write(&mut page, Origin::File, "</title><script>", &[("history", hostile)]).unwrap();
         let page = String::from_utf8(page).unwrap();
         assert_eq!(page.matches("<script").count(), 2, "the document and the program");
         assert!(page.contains(r#"{"x":"\u003c/script>"#));

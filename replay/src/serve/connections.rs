@@ -1,8 +1,8 @@
-//! Which connections are kept, and for how long.
+//! The table of connections, with limits on their number and timeouts.
 //!
-//! Every user of the machine can connect to the loopback interface, and the token is seen only once the head of a request
-//! is complete. So a connection has seconds for each head, there is room for a fixed number of connections, and when it
-//! is full the oldest connection that has not shown the token makes place for a new one: the owner is always answered.
+//! Every user of the machine can connect to the loopback interface, and the token arrives only with the complete head
+//! of a request. To keep the owner from being locked out, each request head has a timeout and the number of connections
+//! is fixed. If the table is full, a new connection evicts the oldest one that has not shown the token.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,22 +22,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How long accepting pauses after an error: that of a connection passes at once, that of the process (no descriptor is
-/// free) once a connection has ended.
+/// The pause before accepting again after the process ran out of descriptors. It needs a connection to end first.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many connections a server keeps, and for how long.
+/// Limits on the connections of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many connections are kept at once. A process may have 1,024 descriptors on most systems, and reading the log
-    /// needs some too.
+    /// The maximum number of connections. Most systems allow 1,024 descriptors, and reading the log needs some too.
     pub connections: usize,
-    /// How many of them may be streams of events, one for each page that listens.
+    /// The maximum number of connections that are event streams, one for each open page.
     pub pages: usize,
-    /// How long the head of a request may take, also that of the next one on a connection that is kept.
+    /// The timeout for the head of a request, also for the next one on a kept-alive connection.
     pub head: Duration,
-    /// How long a connection is safe from making place for another one. In this time a request arrives, however many
-    /// others connect.
+    /// How long a new connection is safe from eviction: enough for its request to arrive, however many others connect.
     pub grace: Duration,
 }
 
@@ -47,18 +44,18 @@ impl Default for Limits {
     }
 }
 
-/// What a connection has shown. The order is that in which connections make place.
+/// The trust in a connection. Connections with a lower value are evicted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    /// No token yet.
+enum Trust {
+    /// It has not shown the token yet.
     Unknown = 0,
-    /// The token.
-    Known = 1,
-    /// The token, and it listens to a stream of events.
-    Listening = 2,
+    /// It has shown the token.
+    Authenticated = 1,
+    /// It has shown the token, and is an event stream.
+    Streaming = 2,
 }
 
-/// A connection, as the table and its requests have it.
+/// A handle to a connection, shared by the table and its requests.
 #[derive(Clone, Debug)]
 pub struct Connection(Arc<Shared>);
 
@@ -66,112 +63,112 @@ pub struct Connection(Arc<Shared>);
 struct Shared {
     number: u64,
     since: Instant,
-    standing: AtomicU8,
+    trust: AtomicU8,
     closed: Notify,
     table: Arc<Table>,
 }
 
 impl Connection {
-    /// Notes that a request on it has shown the token.
-    pub fn is_known(&self) {
-        self.0.standing.fetch_max(Standing::Known as u8, Ordering::Relaxed);
+    /// Records that a request on it has shown the token.
+    pub fn mark_authenticated(&self) {
+        self.0.trust.fetch_max(Trust::Authenticated as u8, Ordering::Relaxed);
     }
 
-    /// Notes that a page listens on it. If too many do, the one that has listened longest is closed.
-    pub fn listens(&self) {
-        self.0.standing.store(Standing::Listening as u8, Ordering::Relaxed);
-        let places = self.0.table.places();
-        let listening = places.values().filter(|one| one.standing() == Standing::Listening);
-        if listening.clone().count() > self.0.table.limits.pages
-            && let Some(oldest) = listening.clone().find(|one| one.0.number != self.0.number)
+    /// Records that it is an event stream. Closes the oldest stream if there are too many.
+    pub fn mark_streaming(&self) {
+        self.0.trust.store(Trust::Streaming as u8, Ordering::Relaxed);
+        let slots = self.0.table.slots();
+        let streams = slots.values().filter(|one| one.trust() == Trust::Streaming);
+        if streams.clone().count() > self.0.table.limits.pages
+            && let Some(oldest) = streams.clone().find(|one| one.0.number != self.0.number)
         {
             oldest.0.closed.notify_one();
         }
     }
 
-    fn standing(&self) -> Standing {
-        match self.0.standing.load(Ordering::Relaxed) {
-            0 => Standing::Unknown,
-            1 => Standing::Known,
-            _ => Standing::Listening,
+    fn trust(&self) -> Trust {
+        match self.0.trust.load(Ordering::Relaxed) {
+            0 => Trust::Unknown,
+            1 => Trust::Authenticated,
+            _ => Trust::Streaming,
         }
     }
 }
 
-/// The connections that are kept, oldest first.
+/// The open connections, oldest first.
 #[derive(Debug)]
 struct Table {
     limits: Limits,
-    places: Mutex<BTreeMap<u64, Connection>>,
-    left: Notify,
+    slots: Mutex<BTreeMap<u64, Connection>>,
+    /// Notified when a connection has left the table.
+    freed: Notify,
 }
 
 impl Table {
-    fn places(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection that is the first to make place: the oldest of those that have shown least.
-    fn first_to_go(&self) -> Option<Connection> {
-        self.places().values().min_by_key(|one| one.standing()).cloned()
+    /// Returns the connection to evict next: the oldest of those with the least trust.
+    fn eviction_candidate(&self) -> Option<Connection> {
+        self.slots().values().min_by_key(|one| one.trust()).cloned()
     }
 
-    /// Waits until there is room for one more connection, and makes it.
+    /// Waits until there is a free slot, evicting a connection if necessary.
     async fn make_room(&self) {
-        while self.places().len() >= self.limits.connections {
-            let Some(oldest) = self.first_to_go() else { return };
-            let left = self.left.notified();
+        while self.slots().len() >= self.limits.connections {
+            let Some(oldest) = self.eviction_candidate() else { return };
+            let freed = self.freed.notified();
             let safe_until = oldest.0.since + self.limits.grace;
             if Instant::now() < safe_until {
-                // Others may leave, or show the token, meanwhile.
-                tokio::select! { () = left => {}, () = sleep_until(safe_until) => {} }
+                // Meanwhile, others may leave or show the token.
+                tokio::select! { () = freed => {}, () = sleep_until(safe_until) => {} }
                 continue;
             }
             oldest.0.closed.notify_one();
-            left.await;
+            freed.await;
         }
     }
 }
 
-/// Ends a connection's place when it is dropped, whatever ended the connection.
-struct Place(Connection);
+/// Frees a connection's slot on drop, however the connection ended.
+struct Slot(Connection);
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let table = &self.0.0.table;
-        table.places().remove(&self.0.0.number);
-        table.left.notify_one();
+        table.slots().remove(&self.0.0.number);
+        table.freed.notify_one();
     }
 }
 
-/// Accepts connections and answers the requests on them. No error of a connection, and none of accepting one, ends it.
-pub async fn answer(listener: TcpListener, app: Router, limits: Limits) -> Infallible {
-    let table = Arc::new(Table { limits, places: Mutex::default(), left: Notify::new() });
+/// Accepts connections and answers the requests on them, forever. Errors of connections and of accepting are survived.
+pub async fn serve(listener: TcpListener, app: Router, limits: Limits) -> Infallible {
+    let table = Arc::new(Table { limits, slots: Mutex::default(), freed: Notify::new() });
     for number in 0.. {
         table.make_room().await;
         let stream = accept(&listener, &table).await;
         let connection = Connection(Arc::new(Shared {
             number,
             since: Instant::now(),
-            standing: AtomicU8::new(Standing::Unknown as u8),
+            trust: AtomicU8::new(Trust::Unknown as u8),
             closed: Notify::new(),
             table: table.clone(),
         }));
-        table.places().insert(number, connection.clone());
-        tokio::spawn(keep(stream, Place(connection), app.clone(), limits));
+        table.slots().insert(number, connection.clone());
+        tokio::spawn(serve_connection(stream, Slot(connection), app.clone(), limits));
     }
     unreachable!("no process accepts 2^64 connections")
 }
 
-/// The next connection. Where the system gives none, because a limit of the process or of the machine is reached, the
-/// first to go makes place.
+/// Accepts the next connection. Evicts one if a limit of the process or of the machine prevents that.
 async fn accept(listener: &TcpListener, table: &Table) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) if is_of_connection(&error) => {}
             Err(_) => {
-                if let Some(oldest) = table.first_to_go() {
+                if let Some(oldest) = table.eviction_candidate() {
                     oldest.0.closed.notify_one();
                 }
                 sleep(PAUSE).await;
@@ -180,15 +177,15 @@ async fn accept(listener: &TcpListener, table: &Table) -> TcpStream {
     }
 }
 
-/// Whether accepting failed only because the other side had gone.
+/// Whether accepting failed only because the client has disconnected.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Answers requests on a connection until it ends, takes too long, or makes place.
-async fn keep(stream: TcpStream, place: Place, app: Router, limits: Limits) {
-    let connection = place.0.clone();
+/// Answers requests on a connection until it ends, times out, or is evicted.
+async fn serve_connection(stream: TcpStream, slot: Slot, app: Router, limits: Limits) {
+    let connection = slot.0.clone();
     let app = TowerToHyperService::new(app);
     let with_connection = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
@@ -199,8 +196,8 @@ async fn keep(stream: TcpStream, place: Place, app: Router, limits: Limits) {
         .header_read_timeout(limits.head)
         .serve_connection(TokioIo::new(stream), with_connection);
     tokio::select! {
-        // What goes wrong on a connection is its client's business, who sees it.
+        // The client sees any error of its connection.
         _ = served => {}
-        () = place.0.0.closed.notified() => {}
+        () = slot.0.0.closed.notified() => {}
     }
 }

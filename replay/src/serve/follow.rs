@@ -1,4 +1,4 @@
-//! What is pushed to a page: the events of one execution with what they change, and the executions that changed.
+//! The updates for pages: new events of one execution with their frames, and executions of the list that changed.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +13,7 @@ use cloacina_store::paging::Records;
 use cloacina_store::record::StreamId;
 use serde::Serialize;
 
-use super::watch::{Tick, Watch};
+use super::watch::{LogWatch, Tick};
 use crate::json::definitions::DefinitionJson;
 use crate::json::events::EntryJson;
 use crate::json::facts::ExecutionJson;
@@ -26,26 +26,26 @@ use crate::source::{self, Head, Wanted};
 /// How many events are pushed at once.
 const PAGE: usize = 512;
 
-/// How many executions a list begins with.
+/// How many executions the list page starts with.
 pub const LISTED: usize = 2_000;
 
-/// How many letters of a reason the list gets: more than a line shows. The page of the execution has all of it.
+/// How many characters of a reason the list gets: more than a line shows. The page of the execution has all of it.
 const LONGEST_REASON: usize = 400;
 
-/// How many of the last events of a paused execution are looked at for who paused it.
+/// How many of the last events of a paused execution are searched for the pause.
 const AFTER_A_PAUSE: u64 = 64;
 
 /// A message to a page.
 pub struct Message {
-    /// What is in it.
+    /// The kind of message.
     pub kind: &'static str,
     /// JSON without line breaks.
     pub data: String,
 }
 
 impl Message {
-    /// A message with a value in it. Between the tokens of a value that a task wrote there may be line breaks, which a
-    /// message cannot hold; inside of strings JSON has none.
+    /// Creates a message from a value. A server-sent event cannot contain line breaks. JSON that a task wrote may have
+    /// them between tokens, but never inside strings, so they can be replaced by spaces.
     pub fn new(kind: &'static str, value: &impl Serialize) -> io::Result<Self> {
         let data = serde_json::to_string(value)?.replace(['\n', '\r'], " ");
         Ok(Self { kind, data })
@@ -53,7 +53,7 @@ impl Message {
 }
 
 #[derive(Serialize)]
-struct Added<'a> {
+struct NewEvents<'a> {
     execution: ExecutionJson,
     events: Vec<EntryJson>,
     frames: Vec<Frame>,
@@ -62,46 +62,46 @@ struct Added<'a> {
 }
 
 #[derive(Serialize)]
-struct Whole {
+struct Documents {
     history: String,
     report: String,
 }
 
 /// Follows one execution for one page.
-pub struct Follower {
-    watch: Arc<Watch>,
+pub struct ExecutionFollower {
+    watch: Arc<LogWatch>,
     id: ExecutionId,
     /// The first event that the page does not have.
     from: Seq,
     next: Seq,
-    framer: Framer<Arc<Watch>>,
+    framer: Framer<Arc<LogWatch>>,
     layouts: Layouts,
     ended: bool,
-    /// How many of its records were erased, as the page has it.
+    /// How many records of the execution are erased in the page's version.
     erased: usize,
-    /// How many records the log's own stream, which says what was erased, had when it was looked at last.
-    looked_at: Option<u64>,
-    /// How it stood when the page was told last.
+    /// The length of the log's own stream, which records erasures, at the last check.
+    erasures_read_to: Option<u64>,
+    /// The standing that was sent last.
     standing: Option<Standing>,
 }
 
-impl Follower {
-    /// For a page that has the events before `from`, of which so many are erased.
+impl ExecutionFollower {
+    /// Creates a follower for a page that has the events before `from`, `erased` of them erased.
     #[must_use]
-    pub fn new(watch: Arc<Watch>, id: ExecutionId, from: Seq, erased: usize) -> Self {
+    pub fn new(watch: Arc<LogWatch>, id: ExecutionId, from: Seq, erased: usize) -> Self {
         let framer = Framer::new(id, watch.clone());
         let layouts = Layouts::default();
-        Self { watch, id, from, next: 0, framer, layouts, ended: false, erased, looked_at: None, standing: None }
+        Self { watch, id, from, next: 0, framer, layouts, ended: false, erased, erasures_read_to: None, standing: None }
     }
 
-    /// What has happened since it was last asked: messages for the page, and whether there may be more at once.
+    /// Returns the messages about changes since the last call, and whether to call again at once for more.
     ///
     /// # Errors
-    /// [`io::Error`] where the log cannot be read now; it is asked again when that has changed.
+    /// [`io::Error`] if the log cannot be read at the moment. Call again when the log has changed.
     pub fn step(&mut self) -> io::Result<(Vec<Message>, bool)> {
         let reader = self.watch.reader();
-        if self.was_erased(&*reader)? {
-            return Ok((vec![self.begin_anew()?], true));
+        if self.erasures_changed(&*reader)? {
+            return Ok((vec![self.restart()?], true));
         }
         if self.ended {
             return Ok((Vec::new(), false));
@@ -114,7 +114,7 @@ impl Follower {
         for record in Records::new(&*reader, stream_of(self.id), self.next).take(PAGE) {
             let entry = match record {
                 Ok(record) => decoder.decode(&record),
-                // It is being written, or the engine has gone: later.
+                // The engine is gone or the read failed: try again later.
                 Err(ReadError::Gone | ReadError::Io(_)) => break,
                 Err(error) => Err(error.into()),
             };
@@ -138,17 +138,17 @@ impl Follower {
         let over = broken || self.framer.state().is_some_and(|state| state.status().is_final());
         if over && !more {
             self.ended = true;
-            // A page that was made when it was over has all of it.
+            // A page that was made after the end is complete.
             if !broken && self.next <= self.from {
                 return Ok((Vec::new(), false));
             }
-            // Only the end tells all, and only the whole tells what is broken.
-            return Ok((vec![self.whole()?.0], false));
+            // Hints and other facts need the final state, and an error shows only in the complete documents.
+            return Ok((vec![self.documents()?.0], false));
         }
         let standing = source::standing(&*reader, self.id).map_err(io::Error::other)?;
-        let stands_otherwise = self.standing.as_ref().is_some_and(|told| *told != standing);
+        let standing_changed = self.standing.as_ref().is_some_and(|sent| *sent != standing);
         self.standing = Some(standing);
-        if events.is_empty() && !stands_otherwise {
+        if events.is_empty() && !standing_changed {
             return Ok((Vec::new(), more));
         }
         let head = source::head(&*reader, self.id).map_err(io::Error::other)?;
@@ -158,7 +158,7 @@ impl Follower {
         }
         let definition = |state: &Execution| DefinitionJson::new(state.definition());
         let definitions = self.framer.state().map(definition).transpose()?;
-        let added = Added {
+        let added = NewEvents {
             execution: ExecutionJson::new(&head, &self.watch.location),
             events,
             frames,
@@ -168,53 +168,53 @@ impl Follower {
         Ok((vec![Message::new("add", &added)?], more))
     }
 
-    /// Whether more of it, or less, was erased than the page knows.
-    fn was_erased(&mut self, reader: &dyn LogReader) -> io::Result<bool> {
+    /// Whether the number of erased records is different from the page's.
+    fn erasures_changed(&mut self, reader: &dyn LogReader) -> io::Result<bool> {
         let own = reader.stream(StreamId::LOG).map_err(io::Error::other)?.records;
-        if self.looked_at == Some(own) {
+        if self.erasures_read_to == Some(own) {
             return Ok(false);
         }
         let erased = reader.erasures(stream_of(self.id)).map_err(io::Error::other)?;
         let erased = erased.iter().map(|erasure| erasure.seq).collect::<BTreeSet<_>>().len();
         let is_new = erased != self.erased;
-        (self.erased, self.looked_at) = (erased, Some(own));
+        (self.erased, self.erasures_read_to) = (erased, Some(own));
         Ok(is_new)
     }
 
-    /// All of it, for a page that shows what is erased now; what comes after is folded from what is left.
-    fn begin_anew(&mut self) -> io::Result<Message> {
-        let (message, from) = self.whole()?;
-        let anew = Self::new(self.watch.clone(), self.id, from, self.erased);
-        *self = Self { looked_at: self.looked_at, ..anew };
+    /// Starts over after an erasure: returns the complete documents, and folds later events from what is left.
+    fn restart(&mut self) -> io::Result<Message> {
+        let (message, from) = self.documents()?;
+        let restarted = Self::new(self.watch.clone(), self.id, from, self.erased);
+        *self = Self { erasures_read_to: self.erasures_read_to, ..restarted };
         Ok(message)
     }
 
-    /// All of it, and the first event that is not in it.
-    fn whole(&self) -> io::Result<(Message, Seq)> {
+    /// Returns the complete documents, and the first event that is not in them.
+    fn documents(&self) -> io::Result<(Message, Seq)> {
         let (mut history, mut report) = (Vec::new(), Vec::new());
         let reader = self.watch.reader();
         let next = write_documents(&*reader, self.id, &self.watch.location, &mut history, &mut report)
             .map_err(io::Error::other)?;
         let text = |bytes| String::from_utf8(bytes).map_err(io::Error::other);
-        let message = Message::new("whole", &Whole { history: text(history)?, report: text(report)? })?;
+        let message = Message::new("whole", &Documents { history: text(history)?, report: text(report)? })?;
         Ok((message, next))
     }
 }
 
-/// An execution as the list shows it: with the reason for how it stands, which may take a look at its last events.
-pub fn listed(reader: &dyn LogReader, head: &Head, location: &str) -> ExecutionJson {
+/// Returns an execution for the list. Includes the reason for its status, which may require reading its last events.
+pub fn list_entry(reader: &dyn LogReader, head: &Head, location: &str) -> ExecutionJson {
     ExecutionJson::new(head, location).or_reason(|| reason(reader, head))
 }
 
-/// Why it stands as it does, in a line: its error, or who stopped it and why.
+/// Returns the reason for its status in one line: its error, or who stopped it and why.
 fn reason(reader: &dyn LogReader, head: &Head) -> Option<String> {
-    // An end is the last event. After a pause those come that attempts which ran then have had.
-    let looked_at = match head.label.as_ref().ok()?.status {
+    // The end is the last event. A pause may be followed by events of attempts that were still running.
+    let tail = match head.label.as_ref().ok()?.status {
         LabelStatus::Failed | LabelStatus::Cancelled => 1,
         LabelStatus::Paused => AFTER_A_PAUSE,
         LabelStatus::Running | LabelStatus::Completed => return None,
     };
-    let from = head.entry.records.saturating_sub(looked_at);
+    let from = head.entry.records.saturating_sub(tail);
     let records = match reader.read(stream_of(head.id), from, PAGE) {
         Ok(records) => records,
         Err(error) => return Some(format!("cannot be read: {error}")),
@@ -236,31 +236,31 @@ struct Executions {
 }
 
 /// Follows the list of executions for one page.
-pub struct Lister {
-    watch: Arc<Watch>,
-    /// The first record of the log that the page knows nothing of.
+pub struct ListFollower {
+    watch: Arc<LogWatch>,
+    /// The first record of the log that the page has not seen.
     position: u64,
     opened: Option<u64>,
-    /// What the engine said of executions when the page was told of them.
+    /// The engine's notices at the last update.
     notices: Arc<Notices>,
 }
 
-impl Lister {
-    /// For a page that was made when the log had so many records.
+impl ListFollower {
+    /// Creates a follower for a page that was made when the log had `position` records.
     #[must_use]
-    pub fn new(watch: Arc<Watch>, position: u64) -> Self {
+    pub fn new(watch: Arc<LogWatch>, position: u64) -> Self {
         let notices = watch.ticks().borrow().notices.clone();
         Self { watch, position, opened: None, notices }
     }
 
-    /// The executions that changed since it was last asked.
+    /// Returns a message with the executions that changed since the last call, if any did.
     ///
     /// # Errors
-    /// [`io::Error`] where the log cannot be read now.
+    /// [`io::Error`] if the log cannot be read at the moment.
     pub fn step(&mut self, tick: &Tick) -> io::Result<Option<Message>> {
         let reader = self.watch.reader();
         if self.opened.is_some_and(|opened| opened != tick.opened) {
-            // Another engine, or another state of the files: told anew, which is never wrong.
+            // The log was reopened, so anything may have changed: send the whole list.
             self.opened = Some(tick.opened);
             self.position = tick.position;
             self.notices = tick.notices.clone();
@@ -269,15 +269,15 @@ impl Lister {
         self.opened = Some(tick.opened);
         let (mut heads, next) = source::heads_since(&*reader, self.position).map_err(io::Error::other)?;
         self.position = next;
-        let told = std::mem::replace(&mut self.notices, tick.notices.clone());
-        let differs = |id: &&StreamId| told.get(id) != tick.notices.get(id);
-        let moved: BTreeSet<StreamId> = told.keys().chain(tick.notices.keys()).filter(differs).copied().collect();
+        let last = std::mem::replace(&mut self.notices, tick.notices.clone());
+        let differs = |id: &&StreamId| last.get(id) != tick.notices.get(id);
+        let noticed: BTreeSet<StreamId> = last.keys().chain(tick.notices.keys()).filter(differs).copied().collect();
         let known: BTreeSet<StreamId> = heads.iter().map(|head| head.entry.stream).collect();
-        for stream in moved.difference(&known) {
-            // One that is gone meanwhile is on no list any more.
+        for stream in noticed.difference(&known) {
+            // An error means that the execution was pruned meanwhile: it is skipped.
             heads.extend(source::head(&*reader, ExecutionId(*stream.as_bytes())));
         }
-        let executions: Vec<ExecutionJson> = heads.iter().map(|head| self.listed(&*reader, head)).collect();
+        let executions: Vec<ExecutionJson> = heads.iter().map(|head| self.list_entry(&*reader, head)).collect();
         if executions.is_empty() {
             return Ok(None);
         }
@@ -288,11 +288,11 @@ impl Lister {
         let wanted = Wanted { limit: Some(LISTED), ..Wanted::default() };
         let reader = self.watch.reader();
         let (heads, _) = source::list(&*reader, &wanted).map_err(io::Error::other)?;
-        let executions = heads.iter().map(|head| self.listed(&*reader, head)).collect();
+        let executions = heads.iter().map(|head| self.list_entry(&*reader, head)).collect();
         Message::new("executions", &Executions { executions })
     }
 
-    fn listed(&self, reader: &dyn LogReader, head: &Head) -> ExecutionJson {
-        listed(reader, head, &self.watch.location)
+    fn list_entry(&self, reader: &dyn LogReader, head: &Head) -> ExecutionJson {
+        list_entry(reader, head, &self.watch.location)
     }
 }

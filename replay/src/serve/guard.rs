@@ -1,4 +1,4 @@
-//! Who is answered: only those who know the token, and only under our own name.
+//! Access control: requests need the token and a `Host` header with the server's own name.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,47 +11,47 @@ use subtle::ConstantTimeEq;
 
 use super::connections::Connection;
 
-/// What a request must show.
+/// What a request must contain.
 pub struct Guard {
     hosts: [String; 2],
     token: String,
 }
 
 impl Guard {
-    /// For a server at an address, with a token.
+    /// Creates the guard of a server at an address, with a token.
     #[must_use]
     pub fn new(address: SocketAddr, token: String) -> Arc<Self> {
         let port = address.port();
         Arc::new(Self { hosts: [format!("127.0.0.1:{port}"), format!("localhost:{port}")], token })
     }
 
-    /// A page of somebody else can make its own name mean our address, and a browser then takes our answers for that
-    /// page's. But the browser still says whose name it asked for.
+    /// Checks the `Host` header, against DNS rebinding: a foreign site can make its own name resolve to our address, so
+    /// that a browser lets its pages read our answers. The browser still sends the site's name.
     fn knows_host(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         host.is_some_and(|host| self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)))
     }
 
-    /// Compared in a time that does not tell how much of it was right.
+    /// Checks the token, in constant time.
     fn knows_token(&self, path: &str) -> bool {
         let token = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         token.as_bytes().ct_eq(self.token.as_bytes()).into()
     }
 }
 
-/// Turns away whoever does not show what they must, and says to the browser what it must not do with the answer.
-pub async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+/// Rejects requests without the right host and token, and adds security headers to every response.
+pub async fn guard_request(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let is_known = guard.knows_host(request.headers()) && guard.knows_token(request.uri().path());
     if is_known && let Some(connection) = request.extensions().get::<Connection>() {
-        connection.is_known();
+        connection.mark_authenticated();
     }
     let mut response = if !guard.knows_host(request.headers()) {
-        let says = "This server answers only to its own name: open the address that `replay serve` printed.\n";
+        let says = "Unknown host name in the request: open the address that `replay serve` printed.\n";
         (StatusCode::MISDIRECTED_REQUEST, says).into_response()
     } else if is_known {
         next.run(request).await
     } else {
-        let says = "This address lacks the token: open the address that `replay serve` printed.\n";
+        let says = "The token is missing or wrong: open the address that `replay serve` printed.\n";
         (StatusCode::FORBIDDEN, says).into_response()
     };
     let rules = [
@@ -64,7 +64,7 @@ pub async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Ne
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     if !is_known {
-        // Nothing more is answered on it.
+        // Rejected clients get no more answers on this connection.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));

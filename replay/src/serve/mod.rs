@@ -1,9 +1,9 @@
-//! The executions of a log in the browser, live: a list of them, and the page of the report for each, which moves while
-//! the execution runs.
+//! `replay serve`: the executions of a log in the browser, live. Shows a list of them, and for each the page of the
+//! report, which updates while the execution runs.
 //!
-//! The server listens on the loopback interface alone and answers nobody who does not know the token in its address, which
-//! is made anew for each run. It asks the log and changes nothing. Pages are pushed what is new, as server-sent events, and
-//! the engine that has the log pushes it to the server: it answers a request that waits until the log has moved.
+//! The server listens on the loopback interface only, and answers only requests with the secret token in its address,
+//! which is new for each run. It never changes the log. Pages receive updates as server-sent events. The server itself
+//! learns of changes by long polling: the engine that has the log answers a waiting request when the log has grown.
 
 mod connections;
 mod follow;
@@ -21,44 +21,44 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloacina_store::log::OpenError;
 
 pub use connections::Limits;
-use watch::Watch;
+use watch::LogWatch;
 
-/// A server that listens, and does not answer yet.
+/// A server that listens but does not answer yet.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     token: String,
-    watch: Arc<Watch>,
+    watch: Arc<LogWatch>,
     limits: Limits,
 }
 
-/// Why there is no server.
+/// Why the server cannot start or run.
 #[derive(Debug, thiserror::Error)]
 pub enum NotServed {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] OpenError),
-    /// The port cannot be had, or the system refuses.
+    /// The port is taken, or the system refuses it.
     #[error("cannot listen on port {port} of the loopback interface: {error}")]
     Port {
-        /// The port that was asked for.
+        /// The requested port.
         port: u16,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// The system gives no threads.
+    /// The system refuses a thread or socket.
     #[error("cannot serve: {0}")]
     Io(#[from] io::Error),
 }
 
 impl Server {
-    /// Opens a log, and listens on a port of the loopback interface; 0 is any that is free. `location` is what pages say
-    /// the log is.
+    /// Opens a log and listens on a port of the loopback interface; 0 picks a free one. Pages show `location` as the
+    /// log's name.
     ///
     /// # Errors
     /// [`NotServed`].
     pub fn bind(log: PathBuf, location: String, port: u16) -> Result<Self, NotServed> {
-        let watch = Arc::new(Watch::open(log, location)?);
+        let watch = Arc::new(LogWatch::open(log, location)?);
         let refused = |error| NotServed::Port { port, error };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(refused)?;
         listener.set_nonblocking(true)?;
@@ -67,19 +67,19 @@ impl Server {
         Ok(Self { listener, address, token, watch, limits: Limits::default() })
     }
 
-    /// Keeps connections within other limits than the usual ones.
+    /// Replaces the default limits on connections.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The address to open in a browser. Whoever knows it can read the log.
+    /// Returns the address to open in a browser. It contains the token: anybody who has it can read the log.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/{}/", self.address, self.token)
     }
 
-    /// Answers until the process is told to stop (Ctrl-C), or `until` is done.
+    /// Answers requests until the process is interrupted (Ctrl-C) or `until` completes.
     ///
     /// # Errors
     /// [`NotServed::Io`].
@@ -91,17 +91,17 @@ impl Server {
             .build()?;
         let ended: io::Result<()> = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
-            let watching = Watch::start(&self.watch)?;
+            let watching = LogWatch::start(&self.watch)?;
             let app = routes::routes(self.watch.clone(), guard::Guard::new(self.address, self.token));
             let served = tokio::select! {
-                never = connections::answer(listener, app, self.limits) => match never {},
+                never = connections::serve(listener, app, self.limits) => match never {},
                 interrupted = tokio::signal::ctrl_c() => interrupted,
                 () = until => Ok(()),
             };
             drop(watching);
             served
         });
-        // Streams of events never end by themselves.
+        // Event streams never end by themselves, so do not wait for them.
         runtime.shutdown_background();
         Ok(ended?)
     }

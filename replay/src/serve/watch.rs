@@ -1,8 +1,8 @@
-//! The log as it is now, whoever has it: through the engine that holds it, or as the last one left it.
+//! The present state of the log: read through the engine that has it, or from its files if no engine has it.
 //!
-//! One thread waits for the log, as long as a page listens, and wakes all pages when it has moved: the engine that has the
-//! log answers it then, and not before. Where no engine has the log, its files tell whether one has come since, and they are
-//! looked at now and then.
+//! While at least one page listens, a thread waits for the log to grow and then wakes all pages. The engine that has
+//! the log answers the thread's request only when the log has grown. If no engine has the log, the thread polls its
+//! files, which show whether an engine has opened it since.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,68 +18,68 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use crate::reading::{Definitions, Trouble};
 
-/// How long to wait for the log to move before asking again.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for the log to grow before asking again.
+const WAIT: Duration = Duration::from_secs(10);
 
-/// How long to wait between two looks at the files of a log that no engine has, or where the engine lets nobody more wait.
+/// The polling interval for a log that no engine has, or whose engine has too many waiting readers.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Whether what is shown moves.
+/// Whether the page is live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Standing {
-    /// Whether an engine has the log, so that what happens is seen at once.
+pub struct Liveness {
+    /// Whether an engine has the log, so that changes are shown at once.
     pub live: bool,
-    /// If not, why.
+    /// The reason, if it is not live.
     pub why: String,
 }
 
-impl Standing {
+impl Liveness {
     fn of(live: bool) -> Self {
-        let why = if live { "" } else { "no engine has the log; it is shown as it was left" };
+        let why = if live { "" } else { "no engine has the log; this is its last state" };
         Self { live, why: why.to_owned() }
     }
 }
 
-/// Where the log ends now. Whoever waits is woken when this is another one.
+/// The state of the log that wakes waiting pages when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tick {
     /// How many records the log has.
     pub position: u64,
-    /// Whether it moves.
-    pub standing: Standing,
-    /// How often the log was opened anew: what was known of it may be no longer so.
+    /// Whether an engine has it.
+    pub liveness: Liveness,
+    /// How often the log was reopened. After that, anything known of it may have changed.
     pub opened: u64,
-    /// What the engine says of executions beside their events.
+    /// The engine's notices about executions.
     pub notices: Arc<Notices>,
 }
 
-/// A log that is watched.
-pub struct Watch {
+/// A log that is watched for changes.
+pub struct LogWatch {
     path: PathBuf,
-    /// What pages say the log is.
+    /// The name of the log on pages.
     pub location: String,
     reader: Mutex<Arc<dyn LogReader>>,
-    /// The files of the log when it was opened last.
+    /// The files of the log at the last open.
     files: Mutex<Vec<FileState>>,
-    /// Its lock file, which each engine changes that opens or closes it, when it was looked at last.
+    /// The lock file at the last refresh. Every engine that opens or closes the log changes it.
     lock: Mutex<Option<FileState>>,
     ticks: Sender<Tick>,
-    /// Whether the watching is over; and what says that this, or the number of those who listen, has changed.
+    /// Whether watching has ended. `changed` is notified when this or the number of listeners has changed.
     over: Mutex<bool>,
     changed: Condvar,
 }
 
-/// What ends the watching when it is dropped.
-pub struct Watching(Arc<Watch>);
+/// Ends the watching when dropped.
+pub struct WatchGuard(Arc<LogWatch>);
 
-impl Drop for Watching {
+impl Drop for WatchGuard {
     fn drop(&mut self) {
         *self.0.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.changed.notify_all();
     }
 }
 
-impl Watch {
+impl LogWatch {
     /// Opens a log.
     ///
     /// # Errors
@@ -90,30 +90,31 @@ impl Watch {
         let (position, live) = reader.head().map_or((0, false), |head| (head.position, head.durability.is_some()));
         let notices = notices(&*reader);
         let (ticks, _) =
-            tokio::sync::watch::channel(Tick { position, standing: Standing::of(live), opened: 0, notices });
+            tokio::sync::watch::channel(Tick { position, liveness: Liveness::of(live), opened: 0, notices });
         let (over, changed) = (Mutex::new(false), Condvar::new());
         Ok(Self { path, location, reader: Mutex::new(reader), files, lock, ticks, over, changed })
     }
 
-    /// Reads the log as it is now.
+    /// Returns a reader of the log's present state.
     #[must_use]
     pub fn reader(&self) -> Arc<dyn LogReader> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Is woken when the log has moved.
+    /// Subscribes to changes of the log.
     #[must_use]
     pub fn ticks(&self) -> Receiver<Tick> {
         let ticks = self.ticks.subscribe();
-        // Who sleeps because nobody listens holds this lock until it does.
+        // Taking the lock once makes sure that the watching thread either sees this listener or is already waiting on
+        // `changed`.
         drop(self.over.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
         ticks
     }
 
-    /// Looks at the log now: a page that is opened shows what is there, though nobody was looking before.
-    pub fn look(&self) -> Tick {
-        // Of two that look at once, one opens it.
+    /// Refreshes the state of the log. Necessary for each new page, since nothing may have watched the log before.
+    pub fn refresh(&self) -> Tick {
+        // The lock serializes concurrent refreshes, so that only one of them reopens the log.
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let last = self.ticks.borrow().clone();
         let is_held_as_before = {
@@ -123,36 +124,37 @@ impl Watch {
         match self.reader().head() {
             Ok(head) if head.durability.is_some() && is_held_as_before => {
                 let notices = notices(&*self.reader());
-                self.tell(Tick { position: head.position, standing: Standing::of(true), notices, ..last });
+                self.publish(Tick { position: head.position, liveness: Liveness::of(true), notices, ..last });
             }
-            // A log that nobody has is gone through anew only if somebody has been at it since it was said so.
-            Ok(head) if head.durability.is_none() && !last.standing.live && *files == self::files(&self.path) => {}
+            // Reopening a log that no engine has means scanning it: only if its files have changed since.
+            Ok(head) if head.durability.is_none() && !last.liveness.live && *files == self::files(&self.path) => {}
             Ok(_) | Err(ReadError::Gone) => {
                 *files = self::files(&self.path);
-                self.open_again(last);
+                self.reopen(last);
             }
             Err(error) => {
-                let standing = Standing { live: false, why: error.to_string() };
-                self.tell(Tick { standing, ..last });
+                let liveness = Liveness { live: false, why: error.to_string() };
+                self.publish(Tick { liveness, ..last });
             }
         }
         self.ticks.borrow().clone()
     }
 
-    fn open_again(&self, last: Tick) {
+    fn reopen(&self, last: Tick) {
         match cloacina_store::open_reader(&self.path) {
             Ok(reader) => {
                 let (position, live) =
                     reader.head().map_or((last.position, false), |head| (head.position, head.durability.is_some()));
                 let notices = notices(&*reader);
                 *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = reader.into();
-                self.tell(Tick { position, standing: Standing::of(live), opened: last.opened + 1, notices });
+                self.publish(Tick { position, liveness: Liveness::of(live), opened: last.opened + 1, notices });
             }
-            Err(error) => self.tell(Tick { standing: Standing { live: false, why: error.to_string() }, ..last }),
+            Err(error) => self.publish(Tick { liveness: Liveness { live: false, why: error.to_string() }, ..last }),
         }
     }
 
-    fn tell(&self, tick: Tick) {
+    /// Wakes the listeners if the state has changed.
+    fn publish(&self, tick: Tick) {
         self.ticks.send_if_modified(|last| {
             let is_new = *last != tick;
             *last = tick;
@@ -160,54 +162,54 @@ impl Watch {
         });
     }
 
-    /// Begins to watch.
+    /// Starts the watching thread.
     ///
     /// # Errors
-    /// Whatever starting a thread gives.
-    pub fn start(watch: &Arc<Self>) -> std::io::Result<Watching> {
+    /// The system refuses a thread.
+    pub fn start(watch: &Arc<Self>) -> std::io::Result<WatchGuard> {
         let watched = watch.clone();
         thread::Builder::new().name("replay-watch".to_owned()).spawn(move || watched.run())?;
-        Ok(Watching(watch.clone()))
+        Ok(WatchGuard(watch.clone()))
     }
 
     fn run(&self) {
-        while self.is_wanted() {
-            let Tick { position, standing, .. } = self.look();
+        while self.wait_for_listeners() {
+            let Tick { position, liveness, .. } = self.refresh();
             let began = Instant::now();
-            let moved = standing.live && {
-                let head = self.reader().wait(position, PATIENCE);
+            let grown = liveness.live && {
+                let head = self.reader().wait(position, WAIT);
                 head.is_ok_and(|head| head.position > position)
             };
-            if !moved && began.elapsed() < PAUSE {
+            if !grown && began.elapsed() < PAUSE {
                 thread::sleep(PAUSE);
             }
         }
     }
 
-    /// Waits until a page listens. `false` once the watching is over.
-    fn is_wanted(&self) -> bool {
+    /// Waits until a page listens. Returns `false` once watching has ended.
+    fn wait_for_listeners(&self) -> bool {
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = self.changed.wait_while(over, |over| !*over && self.ticks.receiver_count() == 0);
         !*waiting.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the engine that has a log says of executions; nothing where it does not answer now.
+/// Returns the notices of the engine that has the log; none if it does not answer at the moment.
 fn notices(reader: &dyn LogReader) -> Arc<Notices> {
     Arc::new(reader.notices().unwrap_or_default())
 }
 
-/// A file: its path, its size, and when it was changed.
+/// A file: path, size and modification time.
 type FileState = (PathBuf, u64, Option<SystemTime>);
 
-/// The lock file of a log.
+/// Returns the state of a log's lock file.
 fn lock_file(path: &Path) -> Option<FileState> {
     let path = path.join("lock");
     let data = fs::metadata(&path).ok()?;
     Some((path, data.len(), data.modified().ok()))
 }
 
-/// What tells whether somebody has been at a log: its files, their sizes and their times.
+/// Returns the states of a log's files, which show whether a process has written to the log.
 fn files(path: &Path) -> Vec<FileState> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
     let mut found: Vec<FileState> = entries
@@ -221,7 +223,7 @@ fn files(path: &Path) -> Vec<FileState> {
     found
 }
 
-impl Definitions for Arc<Watch> {
+impl Definitions for Arc<LogWatch> {
     fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble> {
         let reader = self.reader();
         (&*reader as &dyn LogReader).load(fingerprint)

@@ -1,7 +1,7 @@
-//! What happened, task by task: the events of an execution gathered into rows, with what only the whole log tells
-//! (hints, undeclared reads, collisions). The screen and the JSON say the same because both show this.
+//! The events of an execution grouped into rows by task, with facts that need the whole history: hints, undeclared
+//! reads, collisions. Both the terminal and the JSON output show a [`Story`], so they agree.
 
-mod teller;
+mod builder;
 
 use cloacina_engine::core::event::{
     AbandonReason, Attempt, Cause, Environment, Key, Reads, Request, Seq, SkipReason, TaskError, TaskId,
@@ -13,27 +13,27 @@ use cloacina_engine::core::time::Timestamp;
 
 use crate::reading::Trouble;
 
-pub use teller::tell;
+pub use builder::tell;
 
-/// What happened in an execution, as far as it could be read.
+/// The events of an execution by task, as far as they could be read.
 #[derive(Debug, Default)]
 pub struct Story {
     /// The rows, in the order of their first event.
     pub rows: Vec<Row>,
     /// How many events were read.
     pub events: u64,
-    /// The state after the last of them; `None` if they could not all be folded.
+    /// The state after the last event; `None` if not all events could be folded.
     pub state: Option<Execution>,
     /// Why reading or folding stopped.
     pub trouble: Option<Trouble>,
-    /// The tasks that a recovery with another graph took out, each with the event of that recovery.
+    /// The tasks that a recovery with another graph removed, each with the event of that recovery.
     pub removed: Vec<(TaskId, Seq)>,
-    /// Whether nothing runs it although it is unfinished.
+    /// Whether it is unfinished and nothing runs it.
     is_left: bool,
 }
 
 impl Story {
-    /// The same, where the execution stands so at its end: an attempt that has not ended runs only if its execution does.
+    /// Applies the execution's standing: if nothing runs the execution, its open attempts are not running either.
     #[must_use]
     pub fn standing(mut self, standing: &Standing) -> Self {
         if !standing.status.is_left() {
@@ -51,7 +51,7 @@ impl Story {
         self
     }
 
-    /// The tasks that finally failed, in the order in which they did.
+    /// Returns the tasks that failed without another retry, in the order of their failures.
     #[must_use]
     pub fn failures(&self) -> Vec<&TaskRow> {
         let failed = |row: &&Row| match &row.what {
@@ -61,12 +61,12 @@ impl Story {
             _ => false,
         };
         let mut rows: Vec<&Row> = self.rows.iter().filter(failed).collect();
-        // The last event of a task that finally failed says that it did.
+        // The last event of such a task is its failure.
         rows.sort_by_key(|row| row.last);
         rows.into_iter().filter_map(Row::task).collect()
     }
 
-    /// The failure that made the execution fail, or else the first one: what every view names first.
+    /// Returns the failure that made the execution fail, or else the first one. Every view names it first.
     #[must_use]
     pub fn first_failure(&self) -> Option<&TaskRow> {
         let state = self.state.as_ref().filter(|state| state.status() == Status::Failed);
@@ -75,13 +75,13 @@ impl Story {
         failures.iter().find(|row| Some(&row.task) == root).or(failures.first()).copied()
     }
 
-    /// Whether nothing runs it where this ends, although it is unfinished.
+    /// Whether the execution is unfinished and nothing runs it.
     #[must_use]
     pub fn is_left(&self) -> bool {
         self.is_left
     }
 
-    /// The word for a task's state where this ends: one does not run whose execution does not.
+    /// Returns the name of a task's state at the end: `NotRunning` for an open attempt if nothing runs the execution.
     #[must_use]
     pub fn state_name(&self, state: TaskState) -> &'static str {
         match state {
@@ -93,21 +93,21 @@ impl Story {
     }
 }
 
-/// Some events that belong together.
+/// A group of events.
 #[derive(Debug)]
 pub struct Row {
-    /// The first of them.
+    /// The first event.
     pub first: Seq,
-    /// The last of them; others may lie between.
+    /// The last event; events of other rows may be in between.
     pub last: Seq,
-    /// When the first happened.
+    /// The time of the first event.
     pub time: Timestamp,
-    /// What they say.
+    /// The content.
     pub what: What,
 }
 
 impl Row {
-    /// The task that it is about, if it is about one.
+    /// Returns the task's row, if it is about a task.
     #[must_use]
     pub fn task(&self) -> Option<&TaskRow> {
         match &self.what {
@@ -117,71 +117,71 @@ impl Row {
     }
 }
 
-/// What a row is about.
+/// The content of a row.
 #[derive(Debug)]
 pub enum What {
-    /// The execution started, with its input.
+    /// The execution started.
     Started {
-        /// Why.
+        /// The cause.
         cause: Cause,
-        /// Where.
+        /// The process that started it.
         environment: Environment,
         /// The input.
         input: Vec<Change>,
     },
-    /// Everything that happened to one task.
+    /// All events of one task.
     Task(TaskRow),
-    /// No more attempts start.
+    /// The execution was paused: no more attempts start.
     Paused(Request),
-    /// Attempts start again.
+    /// The execution was unpaused.
     Unpaused(Request),
-    /// Somebody asked for the execution to be cancelled.
+    /// The cancellation of the execution was requested.
     CancelRequested(Request),
-    /// Another process took over.
+    /// Another process resumed the execution.
     Recovered {
         /// That process.
         environment: Environment,
-        /// What is different in the workflow since, in words; empty if nothing is.
+        /// The changes in the workflow, in words; empty if there are none.
         changes: Vec<String>,
     },
     /// The execution ended.
     Ended {
-        /// How.
+        /// The final status.
         status: Status,
-        /// Why; empty when it completed.
+        /// The reason; empty if it completed.
         reason: String,
-        /// What collided where the ends of the graph meet.
+        /// The collisions at the join of the graph's leaves.
         collisions: Vec<Met>,
     },
     /// The body of the event was erased.
     Erased,
 }
 
-/// Everything that happened to one task.
+/// All events of one task.
 #[derive(Debug)]
 pub struct TaskRow {
     /// Its name.
     pub task: TaskId,
     /// Its attempts, in order.
     pub attempts: Vec<AttemptRow>,
-    /// Why it was skipped.
+    /// Why it was skipped, if it was.
     pub skipped: Option<SkipReason>,
-    /// What the keys were that its rule asked for, where it was skipped; `None` of one that was not there.
+    /// If it was skipped: the keys that its rule looked up, each with the value seen, `None` if there was none.
     pub asked: Vec<(Key, Option<Json>)>,
-    /// Whether the execution ended before it did.
+    /// Whether the execution ended before the task.
     pub cancelled: bool,
-    /// What collided where its dependencies meet.
+    /// The collisions at the join of its dependencies.
     pub collisions: Vec<Met>,
 }
 
 impl TaskRow {
-    /// A task to which nothing has happened.
+    /// Creates the row of a task without events.
     #[must_use]
     pub fn new(task: TaskId) -> Self {
         Self { task, attempts: Vec::new(), skipped: None, asked: Vec::new(), cancelled: false, collisions: Vec::new() }
     }
 
-    /// What the task wrote with effect: the writes of its attempt that completed.
+    /// Returns the writes that took effect: those of the attempt that completed.
     #[must_use]
     pub fn effective_writes(&self) -> &[Change] {
         match self.attempts.last() {
@@ -204,43 +204,43 @@ pub struct AttemptRow {
     pub worker: u32,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// How.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// What it read.
+    /// Its reads.
     pub reads: Reads,
-    /// What it wrote. It took effect only if the attempt completed.
+    /// Its writes. They took effect only if the attempt completed.
     pub writes: Vec<Change>,
-    /// What it read from tasks that its own does not depend on.
+    /// Its reads from tasks that its own task does not depend on.
     pub undeclared: Vec<Undeclared>,
-    /// What to do about it, by what the whole log tells.
+    /// Advice on how to avoid the failure or the undeclared read.
     pub hint: Option<String>,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Not yet.
+    /// It is running.
     Running,
-    /// Not yet: it waits for something outside, without a slot.
+    /// It waits for something outside, without a slot.
     Deferred,
-    /// Not, and nothing runs it: its process is gone, or does not run its execution.
+    /// It has not ended, and nothing runs it: its process is gone, or does not run its execution.
     Left,
     /// It succeeded.
     Completed,
     /// It failed.
     Failed {
-        /// Why.
+        /// The error.
         error: TaskError,
-        /// When the next attempt was due; `None` if the task has finally failed.
+        /// When the next attempt was due; `None` if there was none, so that the task has failed.
         retry_at: Option<Timestamp>,
     },
-    /// Without an outcome.
+    /// It ended without an outcome.
     Abandoned(AbandonReason),
-    /// Its execution ended first.
+    /// Its execution ended before it.
     Cancelled,
 }
 
-/// A value that was written, or removed.
+/// A value that was written or removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The event.
@@ -253,24 +253,24 @@ pub struct Change {
     pub replaces: bool,
 }
 
-/// A read of what a task that is no ancestor wrote.
+/// A read of a value that a task wrote that is not an ancestor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undeclared {
     /// The key.
     pub key: Key,
     /// The write that was seen.
     pub seq: Seq,
-    /// Who wrote it.
+    /// The task that wrote it.
     pub writer: Option<TaskId>,
 }
 
-/// A collision, with the names of those who wrote.
+/// A collision at a join, with the names of the writing tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Met {
     /// The key.
     pub key: Key,
-    /// The writes that met, and who made them.
+    /// The colliding writes, each with its task; `None` for the input.
     pub writes: Vec<(Seq, Option<TaskId>)>,
-    /// The ones whose value was taken.
+    /// The writes whose value was taken.
     pub taken: Vec<Seq>,
 }

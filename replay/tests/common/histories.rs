@@ -1,4 +1,4 @@
-//! The histories that the tests show.
+//! The histories that the tests use.
 
 use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::definition::{Condition, Operator, TriggerRule};
@@ -19,14 +19,14 @@ pub const RUNNING: u32 = 0x51b0_0007;
 pub const CANCELLED: u32 = 0x51b0_0008;
 pub const FAILED_UNDECLARED: u32 = 0x51b0_0009;
 
-/// All of them in one log.
+/// A log with all of them.
 pub fn all() -> Log {
     let log = Log::default();
     all_into(&log);
     log
 }
 
-/// All of them into a log.
+/// Adds all of them to a log.
 pub fn all_into(log: &Log) {
     completed(log, id(COMPLETED));
     tutorial(log, id(TUTORIAL));
@@ -74,7 +74,7 @@ pub fn dataset() -> String {
     format!(r#"{{"customers":[{}],"total_records":100}}"#, customers.join(","))
 }
 
-/// The tutorial's workflow: `distribute_workload` declares no dependency, and reads `dataset` all the same.
+/// The tutorial's workflow, in which `distribute_workload` reads `dataset` without declaring the dependency.
 pub fn tutorial(log: &Log, id: ExecutionId) {
     let tasks = vec![
         task("prepare_dataset", &[]),
@@ -179,7 +179,7 @@ pub fn cancelled(log: &Log, id: ExecutionId) {
     run.begin("extract", 0).wait(2_000).command(Command::Cancel(request("wrong day")));
 }
 
-/// A task that declares no dependency fails before what it reads is there.
+/// A task without a declared dependency fails, because the key that it reads does not exist yet.
 pub fn failed_undeclared(log: &Log, id: ExecutionId) {
     let mut distribute = task("distribute_workload", &[]);
     distribute.retry = RetryPolicy::never();

@@ -37,16 +37,16 @@ type Opens = dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
 pub const START: i64 = 1_795_490_530_000_000;
 
 thread_local! {
-    /// How much later than [`START`] the histories of this thread begin, in microseconds.
+    /// How much later than [`START`] the histories of this thread start, in microseconds.
     static LATER: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Lets the histories of this thread begin now: a log on the disk takes no times before its own.
+/// Makes the histories of this thread start now: a log on disk rejects times before its own.
 pub fn begin_now() {
     LATER.set(chrono::Utc::now().timestamp_micros() - START);
 }
 
-/// A log that tests share with the command line.
+/// A log shared by a test and the command line that it runs.
 #[derive(Clone)]
 pub struct Log(pub Arc<dyn EventLog>);
 
@@ -56,10 +56,10 @@ impl Default for Log {
     }
 }
 
-/// What is done to records on their way from the log to the reader.
+/// A change of records between the log and the reader.
 pub type Alter = fn(Vec<Record>) -> Vec<Record>;
 
-/// Computes the hash of each record before it is given away, as every reader of a log does.
+/// Checks the hash of each record, as every reader of a log does.
 pub fn checked(records: Vec<Record>) -> Result<Vec<Record>, ReadError> {
     for record in &records {
         seal::check(record).map_err(|computed| ReadError::Damaged {
@@ -71,7 +71,7 @@ pub fn checked(records: Vec<Record>) -> Result<Vec<Record>, ReadError> {
     Ok(records)
 }
 
-/// A reader of a log whose records are others than those that were written.
+/// A reader that returns altered records.
 pub struct Altered(pub Log, pub Alter);
 
 impl LogReader for Altered {
@@ -89,7 +89,7 @@ pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     task
 }
 
-/// An error as Python's tasks raise it.
+/// An error like those of Python tasks.
 pub fn error(kind: &str, message: &str) -> TaskError {
     let traceback = format!(
         "Traceback (most recent call last):\n  File \"/app/flow.py\", line 42, in work\n    customers = dataset[\"customers\"]\n{kind}: {message}\n"
@@ -107,7 +107,7 @@ pub fn json(text: &str) -> Json {
     Json::parse(text).unwrap()
 }
 
-/// The id whose last eight digits are these.
+/// The id that ends with these eight digits.
 pub fn id(end: u32) -> ExecutionId {
     let mut bytes = [0x01, 0x93, 0x5f, 0x00, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
     bytes[3] = (end & 0xff) as u8;
@@ -119,7 +119,7 @@ fn environment(pid: u32) -> Environment {
     Environment { engine: "0.1.0".into(), host: "db01".into(), pid, python: Some("3.13.1".into()) }
 }
 
-/// An engine without threads: it decides, appends, and runs what the test says.
+/// An engine without threads: it decides, appends, and runs the code of the test.
 pub struct Recorder {
     log: Log,
     graph: Arc<Graph>,
@@ -205,7 +205,7 @@ impl Recorder {
     pub fn begin(&mut self, task: &str, worker: u32) -> &mut Self {
         let task = self.graph.find(task).unwrap();
         if self.state.next_timer().is_some_and(|(due, _)| due <= self.now) {
-            // A wait that is over makes the task ready.
+            // The end of its wait makes the task ready.
             self.command(Command::TimerFired { jitter: Jitter::NONE });
         }
         self.command(Command::StartTask { task, worker })
@@ -220,7 +220,7 @@ impl Recorder {
         self.command(Command::AttemptFinished { task: task.into(), attempt, writes, reads, result, jitter })
     }
 
-    /// Begins and finishes a task, which takes so long.
+    /// Starts and finishes a task that takes this long.
     pub fn run(
         &mut self,
         task: &str,
@@ -235,7 +235,7 @@ impl Recorder {
         self.log.clone()
     }
 
-    /// Another process takes over, in which the workflow has other tasks.
+    /// Resumes in another process, in which the workflow has other tasks.
     pub fn recover_with(&mut self, tasks: Vec<TaskDefinition>) -> &mut Self {
         let definition = Definition { workflow: self.graph.definition().workflow.clone(), tasks };
         self.fingerprint = fingerprint(&definition);
@@ -256,7 +256,7 @@ impl Recorder {
     }
 }
 
-/// Erases values of an execution that is over, as `cloaca log erase` does.
+/// Erases values of a finished execution, as `cloaca log erase` does.
 pub fn erase(log: &Log, id: ExecutionId, what: What, reason: &str) {
     let events: Vec<(Seq, Event)> =
         entries(&*log.0, id).map(Result::unwrap).map(|entry| (entry.seq, entry.event.unwrap())).collect();
@@ -266,7 +266,7 @@ pub fn erase(log: &Log, id: ExecutionId, what: What, reason: &str) {
     log.0.change(Change::Erase(Erase { stream: stream_of(id), records, reason, by })).unwrap();
 }
 
-/// What a command line gave: standard output, standard error, exit code.
+/// The result of a command line: standard output, standard error, exit code.
 pub struct Ran {
     pub out: String,
     pub err: String,
@@ -284,7 +284,7 @@ pub fn replay(log: &Log, arguments: &str) -> Ran {
     replay_with(&opener(log), None, arguments)
 }
 
-/// What opens the log, whatever path is asked for.
+/// An opener that returns the log for any path.
 pub fn opener(log: &Log) -> impl Fn(&Path) -> Result<Box<dyn LogReader>, OpenError> + use<> {
     let log = log.clone();
     move |_| Ok(Box::new(Altered(log.clone(), |records| records)))
@@ -294,7 +294,7 @@ pub fn replay_with(open: &Opens, terminal: Option<usize>, arguments: &str) -> Ra
     replay_pausing(open, terminal, &|_| false, arguments)
 }
 
-/// The same; where the command waits for more to come, `pause` lets it come, and says whether to go on.
+/// Runs a command line that waits for new events: `pause` adds some, and returns whether to continue.
 pub fn replay_pausing(
     open: &Opens,
     terminal: Option<usize>,

@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 
 use clap::Parser;
-use cloacina_replay::at::{At, Since};
 use cloacina_replay::cli::arguments::Arguments;
 use cloacina_replay::ids;
+use cloacina_replay::moment::{At, Since};
 use cloacina_replay::proof::Proof;
 use cloacina_replay::time::{parse_rfc3339, rfc3339};
 use cloacina_store::{MemoryDisk, MemoryLog};

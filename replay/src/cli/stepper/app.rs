@@ -12,12 +12,12 @@ use ratatui::text::Line;
 use ratatui::widgets::{List, ListState, Paragraph};
 
 use super::{keys, panels};
-use crate::at::task_of;
 use crate::cli::screen::Times;
 use crate::cli::target::{Target, quoted};
 use crate::cli::text;
-use crate::folding::Folder;
+use crate::fold::Folder;
 use crate::history::History;
+use crate::moment::task_of;
 use crate::reading::Entry;
 use crate::source::Head;
 

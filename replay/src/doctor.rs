@@ -1,4 +1,4 @@
-//! The ground that a log lies on, and what is in it as far as its index tells.
+//! The checks of `replay doctor`: where a log is stored, which process has it, and what its index says is in it.
 
 use std::fs;
 use std::path::Path;
@@ -11,72 +11,72 @@ use cloacina_store::log::{Durability, LogReader, OpenError, ReadError, StreamFil
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
-use crate::damage::DamageFinder;
+use crate::damage_finder::DamageFinder;
 use crate::ids::short;
 use crate::reading::started;
 use crate::source::{self, Head, executions};
 
-/// Less than this is soon used up, in bytes.
-const LITTLE: u64 = 1024 * 1024 * 1024;
+/// Less free space than this is worth a warning, in bytes.
+const LOW_SPACE: u64 = 1024 * 1024 * 1024;
 
-/// How many executions are named that nothing runs.
-const MOST_NAMED: usize = 5;
+/// How many executions that nothing runs get a warning of their own.
+const MAX_NAMED: usize = 5;
 
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// Where its files are.
+    /// The file system that stores the log.
     FileSystem,
-    /// How long a sync takes.
+    /// The duration of an fsync.
     Sync,
     /// The process that has the log.
     Holder,
     /// When appends are acknowledged.
     Durability,
-    /// What is in the log.
+    /// The content of the log.
     Content,
-    /// The clock of this machine, and the log's time.
+    /// This machine's clock, compared with the log's timestamps.
     Clock,
-    /// An execution that is unfinished, and that nothing runs.
+    /// An unfinished execution that nothing runs.
     Execution,
 }
 
-/// Something to worry about.
+/// A warning of the doctor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What it is about.
+    /// The subject.
     pub about: About,
-    /// What it says.
+    /// The text, without "warning:".
     pub text: String,
 }
 
-/// What is in a log.
+/// How much is in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// How many executions it has.
+    /// The number of executions.
     pub executions: u64,
-    /// How many of them are not over.
+    /// The number of unfinished executions.
     pub unfinished: u64,
-    /// How many records it has.
+    /// The number of records.
     pub records: u64,
     /// When the oldest execution started.
     pub oldest: Option<Timestamp>,
 }
 
-/// What was found out.
+/// The findings of the doctor.
 #[derive(Clone, Debug)]
 pub struct Ground {
-    /// What the log lies on, and who has it.
+    /// The storage of the log, and the process that has it.
     pub diagnosis: Diagnosis,
-    /// When whoever has or had the log last acknowledges; `None` if that is not known.
+    /// The durability mode of the process that has the log, or else of the last one that had it; `None` if unknown.
     pub durability: Option<Durability>,
-    /// What is in it, if it can be read.
+    /// The content, if it can be read.
     pub content: Option<Content>,
-    /// What to worry about.
+    /// The warnings.
     pub warnings: Vec<Warning>,
 }
 
-/// Looks at the log at a path. `opened` is what opening it for reading gave.
+/// Examines the log at a path. `opened` is the result of opening it for reading.
 ///
 /// # Errors
 /// [`Unfit`] if there is no log, or its index cannot be read.
@@ -89,30 +89,30 @@ pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>, now: Tim
             if let Some(ahead) = ahead_of_clock(&*reader, now)? {
                 ground.warn(About::Clock, ahead);
             }
-            ground.worry_about_unfinished(&*reader)?;
+            ground.check_unfinished(&*reader)?;
         }
         Err(error) => ground.warn(About::Content, error.to_string()),
     }
-    ground.worry();
+    ground.check_environment();
     Ok(ground)
 }
 
-/// How far the end of a log may lie ahead of the clock without a warning: clocks of machines differ by less.
-const MOST_AHEAD: u64 = 60_000_000;
+/// How far a log's end may be ahead of the clock without a warning, in microseconds: ordinary clock skew is smaller.
+const MAX_CLOCK_SKEW: u64 = 60_000_000;
 
-/// What to say of a log that ends ahead of the clock; nothing, if it does not.
+/// Returns the warning about a log that ends ahead of this machine's clock, or `None`.
 ///
 /// # Errors
 /// [`ReadError`].
 pub fn ahead_of_clock(reader: &dyn LogReader, now: Timestamp) -> Result<Option<String>, ReadError> {
     let end = Timestamp(reader.head()?.time.0);
-    // What was appended since `now` was asked for is not ahead.
+    // Events appended since the caller took `now` are not ahead.
     let now = now.max(system_time());
     let ahead = end.micros_since(now);
-    Ok((ahead > MOST_AHEAD).then(|| {
+    Ok((ahead > MAX_CLOCK_SKEW).then(|| {
         format!(
-            "the log's last event lies {} ahead of this machine's clock: a clock is wrong, or was. New events go on from there at \
-             half the pace until the clock has caught up; schedules go by the clock",
+            "the log's last event is {} ahead of this machine's clock: a clock is or was wrong. Times of new events continue from \
+             there at half speed until the clock has caught up; schedules follow the clock",
             span(ahead)
         )
     }))
@@ -130,7 +130,7 @@ fn span(micros: u64) -> String {
     }
 }
 
-/// Why nothing can be said of a log's ground.
+/// Why the doctor cannot examine a log.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
     /// There is no log.
@@ -146,50 +146,50 @@ impl Ground {
         self.warnings.push(Warning { about, text: text.into() });
     }
 
-    /// Names the executions that are unfinished and that nothing runs, each with the reason and what to do.
-    fn worry_about_unfinished(&mut self, reader: &dyn LogReader) -> Result<(), ReadError> {
+    /// Warns about unfinished executions that nothing runs, each with the reason and what to do.
+    fn check_unfinished(&mut self, reader: &dyn LogReader) -> Result<(), ReadError> {
         let left = unfinished(reader)?.into_iter().filter(|head| head.standing.status.is_left());
         let left: Vec<Head> = left.collect();
-        for head in left.iter().take(MOST_NAMED) {
+        for head in left.iter().take(MAX_NAMED) {
             let Standing { status, .. } = head.standing;
             let advice = head.standing.advice().unwrap_or_default();
             let text = format!("execution …{} of workflow '{}': {status}: {advice}", short(head.id), head.workflow());
             self.warn(About::Execution, text);
         }
-        if left.len() > MOST_NAMED {
-            let more = left.len() - MOST_NAMED;
-            let text = format!("{more} more executions are unfinished, and nothing runs them: replay list");
+        if left.len() > MAX_NAMED {
+            let more = left.len() - MAX_NAMED;
+            let text = format!("{more} more unfinished executions are not running; list them with `replay list`");
             self.warn(About::Execution, text);
         }
         Ok(())
     }
 
-    fn worry(&mut self) {
+    fn check_environment(&mut self) {
         if let Some(warning) = self.diagnosis.file_system.warning {
             self.warn(About::FileSystem, warning);
         }
-        if self.diagnosis.file_system.free < LITTLE {
-            self.warn(About::FileSystem, "there is little space left: an engine stops where it cannot write");
+        if self.diagnosis.file_system.free < LOW_SPACE {
+            self.warn(About::FileSystem, "less than 1 GiB of disk space left: an engine stops when it cannot write");
         }
         if self.diagnosis.sync.as_ref().is_ok_and(|cost| !cost.seems_real) {
-            let text = "that is too fast to have reached a disk: what was acknowledged may not survive a power cut";
+            let text = "fsync is too fast to have reached a disk: acknowledged events may not survive a power cut";
             self.warn(About::Sync, text);
         }
         let silent = self.diagnosis.holder.as_ref().filter(|holder| holder.holds);
         if let Some(why) = silent.and_then(|holder| holder.answers.as_ref().err().cloned()) {
-            self.warn(About::Holder, format!("it does not answer readers: {why}"));
+            self.warn(About::Holder, format!("the process that has the log does not answer readers: {why}"));
         }
         if self.durability == Some(Durability::Os) {
-            self.warn(About::Durability, "what is acknowledged is not on the disk yet");
+            self.warn(About::Durability, "acknowledged events may not be on disk yet: a power cut can lose them");
         }
     }
 }
 
-/// The unfinished executions, newest first, also with the damage that only reading them tells.
+/// Returns the unfinished executions, newest first. Damage is included: it shows only when their events are read.
 fn unfinished(reader: &dyn LogReader) -> Result<Vec<Head>, ReadError> {
     let mut found = source::open_heads(reader)?;
     let mut finder = DamageFinder::new(reader);
-    found.iter_mut().for_each(|head| finder.look(head));
+    found.iter_mut().for_each(|head| finder.check(head));
     Ok(found)
 }
 
@@ -205,11 +205,11 @@ fn content(reader: &dyn LogReader) -> Result<Content, ReadError> {
     Ok(Content { executions: count, unfinished, records: reader.head()?.position, oldest })
 }
 
-/// How the process acknowledged that wrote to the log last. One that has only changed what was there, as `cloaca log prune` does, says
-/// nothing of how the executions in it were acknowledged.
+/// Returns the durability mode of the last process that appended executions. Processes that only changed existing
+/// records (`cloaca log prune`) are skipped: their mode says nothing about how executions were acknowledged.
 fn last_mode(reader: &dyn LogReader) -> Option<Durability> {
     let mut newest = None;
-    // The position of what was written down behind a process's own events, and how many of these there are.
+    // Backwards: `end` is the position after a process's records, `own` how many of them are in the log's own stream.
     let (mut end, mut own, mut changes) = (reader.head().ok()?.position, 0, false);
     let mut below = reader.stream(StreamId::LOG).ok()?.records;
     while below > 0 {
@@ -236,10 +236,10 @@ fn last_mode(reader: &dyn LogReader) -> Option<Durability> {
     newest
 }
 
-/// How many events of the log's own are read at once.
+/// How many events of the log's own stream are read at once.
 const LOG_EVENTS_AT_ONCE: u64 = 256;
 
-/// For how many seconds Linux may keep what was written in memory alone, if it says so.
+/// Returns for how many seconds Linux may keep written data in memory only, or `None` on other systems.
 #[must_use]
 pub fn os_window() -> Option<u64> {
     let centiseconds = fs::read_to_string("/proc/sys/vm/dirty_expire_centisecs").ok()?;

@@ -1,5 +1,5 @@
-//! Reading ahead: a thread of its own reads and checks records, while whoever wants the events folds them. Whichever of the
-//! two has time decodes them.
+//! Prefetching the records of an execution: a separate thread reads and checks them while the consumer folds the
+//! events. Whichever of the two has time decodes the records.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -14,17 +14,17 @@ use crate::reading::{Decoder, Entry, Trouble, stream_of, up_to_trouble};
 
 /// How many records are handed over at once, at most.
 const PAGE: usize = 512;
-/// How many pages wait at most: enough that reading goes on for a while when the graph is made that the first event names, and
-/// not more than memory is there for.
+/// How many pages the queue holds: enough that reading continues while the consumer builds the graph that the first
+/// event names, and few enough to bound the memory.
 const PAGES: usize = 128;
 
-/// Who wants to know how far reading is.
+/// Receives the progress of reading.
 pub trait Watch {
-    /// So many records were taken so far.
+    /// Called with the number of records consumed so far.
     fn reached(&self, count: u64);
 }
 
-/// The records of an execution, read on another thread.
+/// The records of an execution, prefetched on another thread.
 #[derive(Clone, Copy)]
 pub struct Ahead<'a> {
     reader: &'a dyn LogReader,
@@ -40,38 +40,38 @@ impl<'a> Ahead<'a> {
         Self { reader, id, from: 0, watch: None }
     }
 
-    /// The same from a record on.
+    /// Starts at a record instead of the first one.
     #[must_use]
     pub fn from(self, from: Seq) -> Self {
         Self { from, ..self }
     }
 
-    /// The same, and `watch` is told now and then how many records were taken.
+    /// Reports progress to `watch`, once a page.
     #[must_use]
     pub fn watched(self, watch: &'a dyn Watch) -> Self {
         Self { watch: Some(watch), ..self }
     }
 
-    /// The execution.
+    /// Returns the execution's id.
     #[must_use]
     pub fn id(&self) -> ExecutionId {
         self.id
     }
 
-    /// The log.
+    /// Returns the log's reader.
     #[must_use]
     pub fn reader(&self) -> &'a dyn LogReader {
         self.reader
     }
 
-    /// Gives the events to `work`, in order, up to the first [`Trouble`].
+    /// Passes the events to `work`, in order, up to and including the first [`Trouble`].
     pub fn entries<T>(&self, work: impl FnOnce(&mut dyn Iterator<Item = Result<Entry, Trouble>>) -> T) -> T {
         let unchecked = |_: &Record| Ok::<(), Trouble>(());
         self.checked(unchecked, |entries| work(&mut up_to_trouble(entries.map(Result::flatten))))
     }
 
-    /// Gives the events to `work`, in order, each after `check` had its record on the thread that reads. Ends after the first
-    /// record that cannot be read or does not pass; one that cannot be decoded ends nothing.
+    /// Passes the events to `work`, in order. `check` sees each record first, on the reading thread. Ends after the
+    /// first record that cannot be read or fails `check`; a record that cannot be decoded does not end it.
     pub fn checked<E: From<ReadError> + Send, T>(
         &self,
         check: impl FnMut(&Record) -> Result<(), E> + Send,
@@ -82,24 +82,23 @@ impl<'a> Ahead<'a> {
         thread::scope(|scope| {
             let (send, receive) = sync_channel(PAGES);
             let reading = thread::Builder::new().name("replay-reading".to_owned());
-            let started = reading.spawn_scoped(scope, move || hand_over(records, check, decoder, &send));
+            let started = reading.spawn_scoped(scope, move || send_pages(records, check, decoder, &send));
             if let Err(error) = started {
-                // What was to be read went with the thread that could not be.
-                let failed = ReadError::Io(format!("no thread to read with: {error}"));
+                let failed = ReadError::Io(format!("cannot start a thread to read the log: {error}"));
                 return work(&mut std::iter::once(Err(E::from(failed))));
             }
             let decoder = Decoder::new(self.reader);
             let page = Page::Read(Vec::new().into_iter());
-            work(&mut Taken { receive, page, decoder, count: 0, watch: self.watch })
+            work(&mut Received { receive, page, decoder, count: 0, watch: self.watch })
         })
     }
 }
 
 /// Records that were read and checked together.
 enum Page {
-    /// As they were read.
+    /// Still to be decoded, by the consumer.
     Read(IntoIter<Record>),
-    /// Decoded.
+    /// Decoded by the reading thread.
     Decoded(IntoIter<Result<Entry, Trouble>>),
 }
 
@@ -119,8 +118,8 @@ impl Page {
     }
 }
 
-/// Reads until the end, the first error, or nobody takes any more.
-fn hand_over<E: From<ReadError>>(
+/// Reads and sends pages until the end, the first error, or the consumer is gone.
+fn send_pages<E: From<ReadError>>(
     mut records: Records<'_>,
     mut check: impl FnMut(&Record) -> Result<(), E>,
     mut decoder: Decoder<'_>,
@@ -133,28 +132,28 @@ fn hand_over<E: From<ReadError>>(
         };
         let mut rest = page.into_iter();
         while !rest.as_slice().is_empty() {
-            // What was appended together may be far more than a page.
+            // One batch of the log may hold far more records than a page.
             let page = match rest.len() {
                 ..=PAGE => std::mem::take(&mut rest),
                 _ => rest.by_ref().take(PAGE).collect::<Vec<_>>().into_iter(),
             };
-            if !hand_page_over(page, &mut decoder, send) {
+            if !send_page(page, &mut decoder, send) {
                 return;
             }
         }
         if let Some(wrong) = wrong {
-            // Where nobody takes any more, nobody wants to know.
+            // Fails only if the consumer is gone.
             drop(send.send(Err(wrong)));
             return;
         }
     }
 }
 
-/// Whether somebody took it, or will.
-fn hand_page_over<E>(page: IntoIter<Record>, decoder: &mut Decoder<'_>, send: &SyncSender<Result<Page, E>>) -> bool {
+/// Sends a page. Returns `false` if the consumer is gone.
+fn send_page<E>(page: IntoIter<Record>, decoder: &mut Decoder<'_>, send: &SyncSender<Result<Page, E>>) -> bool {
     match send.try_send(Ok(Page::Read(page))) {
         Ok(()) => true,
-        // Whoever takes them is behind: so there is time to decode them here.
+        // The consumer lags behind, so this thread has time to decode.
         Err(TrySendError::Full(Ok(Page::Read(page)))) => {
             let entries: Vec<_> = page.map(|record| decoder.decode(&record)).collect();
             send.send(Ok(Page::Decoded(entries.into_iter()))).is_ok()
@@ -163,7 +162,7 @@ fn hand_page_over<E>(page: IntoIter<Record>, decoder: &mut Decoder<'_>, send: &S
     }
 }
 
-/// The records before the first one that does not pass, and why that does not.
+/// Returns the records before the first one that fails `check`, and its error.
 fn up_to_wrong<E>(mut page: Vec<Record>, mut check: impl FnMut(&Record) -> Result<(), E>) -> (Vec<Record>, Option<E>) {
     let wrong = page.iter().enumerate().find_map(|(at, record)| check(record).err().map(|wrong| (at, wrong)));
     if let Some((at, _)) = wrong {
@@ -172,7 +171,8 @@ fn up_to_wrong<E>(mut page: Vec<Record>, mut check: impl FnMut(&Record) -> Resul
     (page, wrong.map(|(_, wrong)| wrong))
 }
 
-struct Taken<'a, E> {
+/// The consumer's end of the queue.
+struct Received<'a, E> {
     receive: Receiver<Result<Page, E>>,
     page: Page,
     decoder: Decoder<'a>,
@@ -180,7 +180,7 @@ struct Taken<'a, E> {
     watch: Option<&'a dyn Watch>,
 }
 
-impl<E> Iterator for Taken<'_, E> {
+impl<E> Iterator for Received<'_, E> {
     type Item = Result<Result<Entry, Trouble>, E>;
 
     fn next(&mut self) -> Option<Self::Item> {

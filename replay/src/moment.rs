@@ -1,4 +1,4 @@
-//! A moment of an execution: after an event, at a time, or when a task was done.
+//! A moment of an execution: after an event, at a time, or after the last event of a task.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ pub enum At {
     End,
     /// After this event.
     Seq(Seq),
-    /// So many microseconds after its start.
+    /// This many microseconds after its start.
     After(u64),
     /// At this time.
     Time(Timestamp),
@@ -25,34 +25,34 @@ pub enum At {
     Task(TaskId),
 }
 
-/// What was written is no moment.
+/// The text cannot be parsed as a moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no moment: write a seq (19), a time since the start (+2.5s, +300ms, +2m), a time (2026-11-24T03:22:10Z) or a task's name"
+    "'{0}' is not a moment: use a seq (19), a time since the start (+2.5s, +300ms, +2m), a time (2026-11-24T03:22:10Z) or the name of a task"
 )]
 pub struct NoMoment(String);
 
 /// A moment that the execution does not have.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NotThere {
-    /// It has not so many events.
+    /// The execution has fewer events.
     #[error("there is no event with seq {seq}; the last one is {last}")]
     Seq {
-        /// What was asked for.
+        /// The requested event.
         seq: Seq,
-        /// The last one that there is.
+        /// The last event.
         last: Seq,
     },
-    /// The moment lies before its start.
+    /// The moment is before the start.
     #[error("that is before the execution started")]
     Before,
     /// No event names this task.
     #[error("no event names a task '{0}'")]
     Task(TaskId),
-    /// It has no events.
+    /// The execution has no events.
     #[error("the execution has no events")]
     Empty,
-    /// The events cannot be read so far.
+    /// The events cannot be read up to the moment.
     #[error(transparent)]
     Trouble(#[from] Trouble),
 }
@@ -62,7 +62,7 @@ impl FromStr for At {
 
     fn from_str(text: &str) -> Result<Self, NoMoment> {
         if let Some(span) = text.strip_prefix('+') {
-            return micros(span).map(Self::After).ok_or_else(|| NoMoment(text.to_owned()));
+            return parse_span(span).map(Self::After).ok_or_else(|| NoMoment(text.to_owned()));
         }
         if let Ok(seq) = text.parse() {
             return Ok(Self::Seq(seq));
@@ -89,8 +89,8 @@ impl fmt::Display for At {
     }
 }
 
-/// The microseconds of `2.5s`, `300ms`, `2m`, `1h` or `2.5`.
-fn micros(span: &str) -> Option<u64> {
+/// Parses `2.5s`, `300ms`, `2m`, `1h` or `2.5` to microseconds.
+fn parse_span(span: &str) -> Option<u64> {
     let digits = span.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(span.len());
     let (number, unit) = span.split_at(digits);
     let factor = match unit.trim() {
@@ -106,31 +106,31 @@ fn micros(span: &str) -> Option<u64> {
     Some((number * factor).round() as u64)
 }
 
-/// The earliest time of what is wanted.
+/// The earliest start time of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// So many microseconds ago.
+    /// This many microseconds ago.
     Ago(u64),
     /// At this time.
     Time(Timestamp),
 }
 
-/// What was written is no time to begin with.
+/// The text cannot be parsed as a start time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no time: write a span (30m, 2h, 7d), a date (2026-11-24) or a time (2026-11-24T03:22:10Z)")]
-pub struct NoTime(String);
+#[error("'{0}' is not a time: use a span (30m, 2h, 7d), a date (2026-11-24) or a time (2026-11-24T03:22:10Z)")]
+pub struct InvalidTime(String);
 
 impl FromStr for Since {
-    type Err = NoTime;
+    type Err = InvalidTime;
 
-    fn from_str(text: &str) -> Result<Self, NoTime> {
-        let wrong = || NoTime(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        let wrong = || InvalidTime(text.to_owned());
         if let Ok(time) = DateTime::parse_from_rfc3339(text) {
             return Ok(Self::Time(Timestamp(time.timestamp_micros())));
         }
         if let Ok(date) = text.parse::<NaiveDate>() {
             let midnight = date.and_time(NaiveTime::MIN);
-            // The first moment of the day here: midnight may not be there when clocks are changed.
+            // The first moment of the local day: a change of clocks can skip midnight.
             let first = midnight
                 .and_local_timezone(Local)
                 .earliest()
@@ -139,15 +139,15 @@ impl FromStr for Since {
         }
         match text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()) {
             Some(days) => Ok(Self::Ago(days.saturating_mul(86_400_000_000))),
-            // A number alone would be seconds, which nobody means.
+            // A bare number would mean seconds, which nobody wants here.
             None if text.ends_with(|letter: char| letter.is_ascii_digit()) => Err(wrong()),
-            None => micros(text).map(Self::Ago).ok_or_else(wrong),
+            None => parse_span(text).map(Self::Ago).ok_or_else(wrong),
         }
     }
 }
 
 impl Since {
-    /// The time that is meant, now.
+    /// Returns the absolute time.
     #[must_use]
     pub fn time(self, now: Timestamp) -> Timestamp {
         match self {
@@ -158,7 +158,7 @@ impl Since {
 }
 
 impl At {
-    /// The last event at or before this moment. Reads no further than it must.
+    /// Finds the last event at or before this moment. Reads no further than necessary.
     ///
     /// # Errors
     /// [`NotThere`].
@@ -189,7 +189,7 @@ impl At {
         found.ok_or_else(|| self.not_there(last))
     }
 
-    /// The moment, told without looking at what comes after it: the end of a task becomes the `seq` of its last event.
+    /// Returns the moment in a form that needs no later events: the end of a task becomes the `seq` of its last event.
     ///
     /// # Errors
     /// [`NotThere`].
@@ -200,7 +200,7 @@ impl At {
         }
     }
 
-    /// Whether this moment is not before an event of an execution that began at `start`.
+    /// Whether this moment is at or after an event of an execution that started at `start`.
     pub(crate) fn is_at_or_after(&self, entry: &Entry, start: Timestamp) -> bool {
         match self {
             Self::End | Self::Task(_) => true,
@@ -210,12 +210,12 @@ impl At {
         }
     }
 
-    /// Whether nothing after this event belongs to the moment, as far as can be told without looking.
+    /// Whether no later event can belong to the moment, as far as this event shows.
     pub(crate) fn is_reached_with(&self, entry: &Entry) -> bool {
         matches!(self, Self::Seq(seq) if entry.seq >= *seq)
     }
 
-    /// Whether the last event before the moment is the one that was asked for.
+    /// Whether `last`, the last event that was found, satisfies the moment.
     pub(crate) fn is_met_by(&self, last: &Entry) -> bool {
         !matches!(self, Self::Seq(seq) if last.seq != *seq)
     }
@@ -234,7 +234,7 @@ fn within(is: bool) -> (bool, bool) {
     (is, !is)
 }
 
-/// The task that an event belongs to.
+/// Returns the task that an event belongs to.
 #[must_use]
 pub fn task_of(event: &Event) -> Option<&TaskId> {
     match event {
@@ -251,7 +251,7 @@ pub fn task_of(event: &Event) -> Option<&TaskId> {
     }
 }
 
-/// The task that wrote; `None` is the input.
+/// Returns the task that wrote; `None` for the input.
 #[must_use]
 pub fn writer(origin: &Origin) -> Option<&TaskId> {
     match origin {

@@ -1,33 +1,33 @@
-// Where the tasks of a graph lie in a panel, so that all of it is seen as large as it can be: columns and rows take the
-// room that there is, a layer that is too high is folded into a block of columns, and a row of layers that is too long is
-// broken into bands, as words are into lines. The report says which layer a task is in and in which order; this draws
-// nothing and needs no browser.
+// The layout of a graph in a panel. It shows the whole graph as large as possible: columns and rows take the available
+// space, a layer that is too high is folded into a block of columns, and a row of layers that is too long is broken into
+// bands, like words into lines. The report contains the layer and order of each task. This code draws nothing and needs no
+// browser.
 
-/** How high the box of a task is, in pixels: two lines of its name, or three small ones. */
-export const HIGH = 44;
-/** How far columns and rows lie from each other, in pixels, at least and at most. */
+/** The height of a task's box in pixels: two lines of its name, or three small ones. */
+export const BOX_HEIGHT = 44;
+/** The distance of columns and of rows, in pixels. */
 const COLUMN = { least: 112, most: 250 };
 const LINE = { least: 58, most: 96 };
-/** What a name needs of its column: so much for each of its letters in three lines, and so much beside. But not more than `most`. */
+/** The width of a column for its names: per letter (in three lines), plus a fixed part, up to `most`. */
 const NAME = { letter: 2.3, beside: 80, most: 172 };
-/** The part of a column that is left free for edges, and how much that is at least. */
+/** The fraction of a column that stays free for edges, and its minimum in pixels. */
 const FREE = { part: 0.16, least: 24 };
 const MARGIN = 14;
-/** Between two bands, and beside them, where edges go from one to the next. */
+/** The space between two bands and beside them, where edges lead from one to the next. */
 const BAND = 26;
 const BESIDE = 14;
-/** A small graph is drawn larger than its natural size, up to this. */
+/** The maximum scale of a small graph. */
 const LARGEST = 1.3;
 const MOST_BANDS = 16;
 const MOST_FOLDS = 40;
-/** Reading on in the next band, or in the next column of a block, costs the reader something: so much must it gain. */
+/** Bands and folded layers are harder to read, so they must gain in scale: factors for comparing layouts. */
 const PRICE = { band: 0.8, more: 0.99, fold: 0.95 };
 
 /**
- * Where tasks and edges lie: `{ nodes, lines, wide, high, scale, folded }`, in pixels of a picture of `wide` × `high` that is shown
- * at this scale. A line is a list of points.
+ * Lays a graph out: `{ nodes, lines, wide, high, scale, folded }`, in pixels of a picture of `wide` × `high` to be shown at this
+ * scale. A line is a list of points.
  */
-export function placed(layout, width, height) {
+export function layOut(layout, width, height) {
   const layers = layersOf(layout);
   const longest = layout.tasks.reduce((most, { task }) => Math.max(most, task.length), 0);
   const least = Math.max(COLUMN.least, Math.min(NAME.most, NAME.beside + longest * NAME.letter));
@@ -46,7 +46,7 @@ export function placed(layout, width, height) {
   return spread(layout, best, width, height);
 }
 
-/** The tasks of each layer, by their places in `tasks`, from top to bottom; and in `bends` how high edges pass. */
+/** The tasks of each layer, as indices into `tasks`, from top to bottom; and in `bends` the rows where edges pass. */
 function layersOf({ tasks, edges, columns }) {
   /** @type {(Array<{ at: number, y: number }> & { bends: number[] })[]} */
   const layers = Array.from({ length: Math.max(1, columns) }, () => Object.assign([], { bends: [] }));
@@ -56,7 +56,7 @@ function layersOf({ tasks, edges, columns }) {
   return layers;
 }
 
-/** How many rows a column may have at most: the numbers that are worth trying. */
+/** The candidates for the maximum number of rows in a column. */
 function folds(layers) {
   const highest = layers.reduce((most, layer) => Math.max(most, layer.length), 1);
   const found = [Infinity];
@@ -64,7 +64,7 @@ function folds(layers) {
   return found;
 }
 
-/** The columns that layers make if none may have more than `most` rows: in each its tasks with their rows. */
+/** The columns for layers of at most `most` rows, each with its tasks and their rows. */
 function columnsOf(layers, most) {
   const extent = (layer) => (layer.length === 0 ? 1 : layer.at(-1).y - layer[0].y + 1);
   const folded = layers.some((layer) => extent(layer) > most);
@@ -74,7 +74,7 @@ function columnsOf(layers, most) {
       const middle = layer.length === 0 ? 0 : (layer[0].y + layer.at(-1).y) / 2;
       return [columnOf(layer.map(({ at, y }) => ({ at, row: y - middle })))];
     }
-    // Columns of the same height, and in each the tasks below each other.
+    // Columns of equal height, with the tasks in consecutive rows.
     const rows = Math.ceil(layer.length / Math.ceil(layer.length / most));
     const parts = [];
     for (let from = 0; from < layer.length; from += rows) {
@@ -85,7 +85,7 @@ function columnsOf(layers, most) {
   return { columns, folded };
 }
 
-/** A column, with its highest row and its lowest. */
+/** A column with its top and bottom rows. */
 function columnOf(tasks, bends = []) {
   let [top, bottom] = [Infinity, -Infinity];
   for (const { row } of tasks) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
@@ -93,7 +93,7 @@ function columnOf(tasks, bends = []) {
   return { tasks, top, bottom };
 }
 
-/** Columns in bands of so many: where each band's rows begin and end, and how large it all is at some distances. */
+/** Splits columns into bands of `per` columns. Returns the rows of each band, and functions for the total size. */
 function planOf(columns, per, folded) {
   const bands = [];
   for (let from = 0; from < columns.length; from += per) {
@@ -108,7 +108,7 @@ function planOf(columns, per, folded) {
   return {
     bands, per, folded, rows, beside, between,
     wide: (column) => per * column - free(column) + 2 * MARGIN + beside,
-    high: (line) => rows * line - bands.length * (line - HIGH) + between,
+    high: (line) => rows * line - bands.length * (line - BOX_HEIGHT) + between,
   };
 }
 
@@ -116,7 +116,7 @@ function free(column) {
   return Math.max(FREE.least, column * FREE.part);
 }
 
-/** Gives the rest of the panel to columns and rows, and says where everything lies. */
+/** Distributes the rest of the panel among columns and rows, and computes all positions. */
 function spread(layout, plan, width, height) {
   const { bands, per, folded, rows, beside, between, least } = plan;
   let { scale } = plan;
@@ -124,7 +124,7 @@ function spread(layout, plan, width, height) {
   // The free part of the last column is not drawn.
   const column = within({ ...COLUMN, least }, Math.min((width / scale - 2 * MARGIN - beside) / (per - FREE.part), (width / scale - 2 * MARGIN - beside + FREE.least) / per));
   const gaps = Math.max(1, rows - bands.length);
-  const line = within(LINE, (height / scale - between - bands.length * HIGH) / gaps);
+  const line = within(LINE, (height / scale - between - bands.length * BOX_HEIGHT) / gaps);
   const [wide, high] = [plan.wide(column), plan.high(line)];
   if (scale === 1) scale = Math.max(1, Math.min(LARGEST, width / wide, height / high));
   const box = column - free(column);
@@ -140,16 +140,16 @@ function spread(layout, plan, width, height) {
       }
     });
     band.y = top;
-    top += (band.rows - 1) * line + HIGH + BAND;
+    top += (band.rows - 1) * line + BOX_HEIGHT + BAND;
   });
-  // The bends of an edge lie in the layers between; where layers are folded there is no room for them.
+  // The bends of an edge are in the layers between its ends. Folded layers have no room for them.
   const bend = ([x, y]) => {
     const [number, at] = [Math.floor(x / per), x % per];
-    return { band: number, x: left + at * column, y: bands[number].y + (y - bands[number].top) * line + HIGH / 2 };
+    return { band: number, x: left + at * column, y: bands[number].y + (y - bands[number].top) * line + BOX_HEIGHT / 2 };
   };
   const lines = layout.edges.map(({ from, to, via = [] }) => {
     const [a, b] = [nodes[from], nodes[to]];
-    const stops = [{ band: bandAt[from], x: a.x, y: a.y + HIGH / 2 }, ...(folded ? [] : via.map(bend)), { band: bandAt[to], x: b.x, y: b.y + HIGH / 2 }];
+    const stops = [{ band: bandAt[from], x: a.x, y: a.y + BOX_HEIGHT / 2 }, ...(folded ? [] : via.map(bend)), { band: bandAt[to], x: b.x, y: b.y + BOX_HEIGHT / 2 }];
     const points = [[a.x + box, stops[0].y]];
     for (let at = 1; at < stops.length; at += 1) {
       const [last, next] = [stops[at - 1], stops[at]];

@@ -1,11 +1,11 @@
-//! The graph in the languages of other programs: Mermaid, Graphviz's DOT, and SVG.
+//! The graph in the formats of other programs: Mermaid, Graphviz DOT, and SVG.
 
 use std::fmt::Write as _;
 
-use super::layout::{self, At, Laid};
+use super::layout::{self, BoxPosition, PictureLayout};
 use super::{Edge, EdgeKind, Picture};
 
-/// The states, each with the colour of its border and of its ground: light enough for black text.
+/// The states, each with its border colour and a background colour that is light enough for black text.
 const COLOURS: [(&str, &str, &str); 9] = [
     ("Completed", "#1a7f37", "#dafbe1"),
     ("Failed", "#cf222e", "#ffebe9"),
@@ -18,13 +18,13 @@ const COLOURS: [(&str, &str, &str); 9] = [
     ("Pending", "#6e7781", "#ffffff"),
 ];
 
-/// As a Mermaid flowchart.
+/// Draws a Mermaid flowchart.
 #[must_use]
 pub fn mermaid(picture: &Picture, critical: bool) -> String {
     let mut text = String::from("flowchart TD\n");
     for (place, node) in picture.nodes.iter().enumerate() {
         let (name, detail) = (mermaid_text(&node.task), mermaid_text(&node.detail()));
-        // Writing to a string cannot fail; so everywhere here.
+        // Writing to a string cannot fail. The same applies to all writes in this file.
         let _ = writeln!(text, "    t{place}[\"{name}<br/>{detail}\"]:::{}", node.state);
     }
     for edge in &picture.edges {
@@ -46,7 +46,7 @@ fn has(picture: &Picture, state: &str) -> bool {
     picture.nodes.iter().any(|node| node.state == state)
 }
 
-/// Mermaid takes HTML's entities, written with `#` in place of `&`.
+/// Escapes text for Mermaid, which uses HTML entities with `#` in place of `&`.
 fn mermaid_text(text: &str) -> String {
     let mut escaped = String::new();
     for letter in text.chars() {
@@ -61,7 +61,7 @@ fn mermaid_text(text: &str) -> String {
     escaped
 }
 
-/// In Graphviz's language.
+/// Draws a Graphviz graph (DOT).
 #[must_use]
 pub fn dot(picture: &Picture, critical: bool) -> String {
     let mut text = format!("digraph {} {{\n", dot_text(&picture.workflow));
@@ -89,7 +89,7 @@ fn colours(state: &str) -> (&'static str, &'static str) {
     found.map_or(("#6e7781", "#ffffff"), |(_, border, ground)| (border, ground))
 }
 
-/// A string of DOT: `\n` is a line break there too.
+/// Quotes a string for DOT, where `\n` is a line break too.
 fn dot_text(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {
@@ -104,10 +104,10 @@ fn dot_text(text: &str) -> String {
     quoted
 }
 
-/// As a picture. It is drawn by itself: nothing is fetched, and no program is needed.
+/// Draws a self-contained SVG picture.
 #[must_use]
 pub fn svg(picture: &Picture, critical: bool) -> String {
-    let laid = layout::laid_out(picture);
+    let laid = layout::lay_out(picture);
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -139,7 +139,7 @@ pub fn svg(picture: &Picture, critical: bool) -> String {
     text
 }
 
-fn svg_edge(text: &mut String, laid: &Laid, edge: &Edge, bends: &[At], critical: bool) {
+fn svg_edge(text: &mut String, laid: &PictureLayout, edge: &Edge, bends: &[BoxPosition], critical: bool) {
     let (from, to) = (&laid.places[edge.from], &laid.places[edge.to]);
     let middle = layout::HEIGHT / 2.0;
     let (mut x1, mut y1) = (from.x + from.width, from.y + middle);
@@ -174,7 +174,7 @@ fn xml(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML has no way to write these.
+            // XML cannot express control characters.
             letter if letter.is_control() => escaped.push(' '),
             letter => escaped.push(letter),
         }

@@ -1,4 +1,4 @@
-//! Gathering events into rows.
+//! Groups events into the rows of a [`Story`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use cloacina_engine::core::state::{Execution, Status};
 use cloacina_engine::core::time::Timestamp;
 
 use super::{AttemptRow, Change, Met, Outcome, Row, Story, TaskRow, Undeclared, What};
-use crate::at::writer;
-use crate::folding::Folder;
+use crate::fold::Folder;
+use crate::moment::writer;
 use crate::reading::{Definitions, Entry, Trouble};
 
-/// Gathers events into a [`Story`].
+/// Groups events into a [`Story`].
 ///
-/// An event that cannot be folded is still shown: whoever reads the log of a bad day needs it most. But from there on
-/// the story holds only what the events themselves say.
+/// Events that cannot be folded are included: they matter most to someone who examines a damaged log. From the first
+/// one on, the story has only what the events themselves contain.
 pub fn tell<D: Definitions>(
     id: ExecutionId,
     definitions: D,
     entries: impl Iterator<Item = Result<Entry, Trouble>>,
 ) -> Story {
-    let mut teller = Teller {
+    let mut builder = StoryBuilder {
         events: 0,
         trouble: None,
         folder: Some(Folder::new(id, definitions)),
@@ -38,43 +38,43 @@ pub fn tell<D: Definitions>(
     };
     for entry in entries {
         match entry {
-            Ok(entry) => teller.take(&entry),
+            Ok(entry) => builder.add(&entry),
             Err(trouble) => {
-                teller.trouble.get_or_insert(trouble);
+                builder.trouble.get_or_insert(trouble);
             }
         }
     }
-    teller.finish()
+    builder.finish()
 }
 
-struct Teller<D> {
+struct StoryBuilder<D> {
     events: u64,
     trouble: Option<Trouble>,
-    /// What folds the events, as long as they can be folded.
+    /// Folds the events; `None` after one that could not be folded.
     folder: Option<Folder<D>>,
-    /// The rows that are about no task.
+    /// The rows that are not about tasks.
     others: Vec<Row>,
-    tasks: Vec<Gathered>,
-    /// The place of each task in `tasks`.
+    tasks: Vec<TaskEvents>,
+    /// The index of each task in `tasks`.
     places: HashMap<TaskId, usize>,
-    /// Who made each write, in ascending order.
+    /// The writer of each write, by ascending `seq`.
     writers: Vec<(Seq, Option<TaskId>)>,
-    /// The definition that the execution went by before the event that is told.
+    /// The definition before the present event.
     before: Option<Arc<Definition>>,
-    /// The tasks that are not in its definition any more, each with the event that took it out.
+    /// The tasks that are no longer in the definition, each with the event that removed it.
     removed: Vec<(TaskId, Seq)>,
 }
 
-/// A task's row while it grows.
-struct Gathered {
+/// The row of a task under construction.
+struct TaskEvents {
     first: Seq,
     last: Seq,
     time: Timestamp,
     row: TaskRow,
 }
 
-impl<D: Definitions> Teller<D> {
-    fn take(&mut self, entry: &Entry) {
+impl<D: Definitions> StoryBuilder<D> {
+    fn add(&mut self, entry: &Entry) {
         self.events += 1;
         self.before = self.state().map(|state| state.definition().clone());
         if let Some(folder) = &mut self.folder
@@ -109,7 +109,7 @@ impl<D: Definitions> Teller<D> {
             Event::TaskDeferred(deferred) => self.attempt_goes_on(entry, &deferred.task, Outcome::Deferred),
             Event::TaskResumed(resumed) => self.attempt_goes_on(entry, &resumed.task, Outcome::Running),
             Event::TaskSkipped(skipped) => {
-                let asked = self.asked(&skipped.task, &skipped.why.keys);
+                let asked = self.values_seen(&skipped.task, &skipped.why.keys);
                 let row = self.task_row(entry, &skipped.task);
                 (row.skipped, row.asked) = (Some(skipped.why.clone()), asked);
             }
@@ -123,7 +123,7 @@ impl<D: Definitions> Teller<D> {
         }
     }
 
-    /// Another process took over, maybe with another workflow.
+    /// Adds a recovery, which may name another definition.
     fn recovered(&mut self, entry: &Entry, environment: &Environment) {
         let after = self.state().map(|state| state.definition().clone());
         let changes = match (&self.before, &after) {
@@ -143,20 +143,20 @@ impl<D: Definitions> Teller<D> {
         self.folder.as_ref().and_then(Folder::state)
     }
 
-    /// The row of a task, which this event belongs to.
+    /// Returns the row of a task, extended to include this event.
     fn task_row(&mut self, entry: &Entry, task: &TaskId) -> &mut TaskRow {
         let place = *self.places.entry(task.clone()).or_insert_with(|| {
             let row = TaskRow::new(task.clone());
-            self.tasks.push(Gathered { first: entry.seq, last: entry.seq, time: entry.time, row });
+            self.tasks.push(TaskEvents { first: entry.seq, last: entry.seq, time: entry.time, row });
             self.tasks.len() - 1
         });
-        let gathered = &mut self.tasks[place];
-        gathered.last = entry.seq;
-        &mut gathered.row
+        let events = &mut self.tasks[place];
+        events.last = entry.seq;
+        &mut events.row
     }
 
-    /// What a task that was just skipped saw of some keys: it hands on what it saw.
-    fn asked(&self, task: &TaskId, keys: &[Key]) -> Vec<(Key, Option<Json>)> {
+    /// Returns the values of some keys that a skipped task saw: a skipped task passes on the context that it saw.
+    fn values_seen(&self, task: &TaskId, keys: &[Key]) -> Vec<(Key, Option<Json>)> {
         let saw = self.state().and_then(|state| state.gives(state.graph().find(task)?));
         let value = |key: &Key| saw.as_ref().and_then(|saw| saw.get(key)?.value().cloned());
         keys.iter().filter(|_| saw.is_some()).map(|key| (key.clone(), value(key))).collect()
@@ -189,7 +189,7 @@ impl<D: Definitions> Teller<D> {
         let collisions = match self.state() {
             Some(state) if number == 1 => {
                 let slot = state.graph().find(task).map(|task| state.task(task).collisions());
-                slot.unwrap_or_default().iter().map(|collision| self.met(collision)).collect()
+                slot.unwrap_or_default().iter().map(|collision| self.named_collision(collision)).collect()
             }
             _ => Vec::new(),
         };
@@ -228,7 +228,7 @@ impl<D: Definitions> Teller<D> {
     }
 
     fn ended(&mut self, entry: &Entry, status: Status, reason: &str) {
-        for Gathered { row, .. } in &mut self.tasks {
+        for TaskEvents { row, .. } in &mut self.tasks {
             let Some(attempt) = row.attempts.last_mut() else { continue };
             match attempt.outcome {
                 Outcome::Running | Outcome::Deferred => {
@@ -241,7 +241,7 @@ impl<D: Definitions> Teller<D> {
             }
         }
         let collisions = self.state().map(final_collisions).unwrap_or_default();
-        let collisions = collisions.iter().map(|collision| self.met(collision)).collect();
+        let collisions = collisions.iter().map(|collision| self.named_collision(collision)).collect();
         self.push(entry, What::Ended { status, reason: reason.to_owned(), collisions });
     }
 
@@ -253,7 +253,7 @@ impl<D: Definitions> Teller<D> {
         seen.map(|(key, seq)| Undeclared { key, seq, writer: self.writer_of(seq) }).collect()
     }
 
-    fn met(&self, collision: &Collision) -> Met {
+    fn named_collision(&self, collision: &Collision) -> Met {
         let writes = collision.writes.iter().map(|seq| (*seq, self.writer_of(*seq))).collect();
         Met { key: collision.key.clone(), writes, taken: collision.taken.clone() }
     }
@@ -263,11 +263,11 @@ impl<D: Definitions> Teller<D> {
         self.writers[at].1.clone()
     }
 
-    /// Adds what only the end tells: what a failed attempt should have depended on.
+    /// Builds the story. Adds hints, which need the final state.
     fn finish(self) -> Story {
         let state = self.folder.and_then(|folder| folder.finish().0);
         let mut rows = self.others;
-        for Gathered { first, last, time, mut row } in self.tasks {
+        for TaskEvents { first, last, time, mut row } in self.tasks {
             if let Some(state) = &state {
                 add_hints(state, &mut row);
             }
@@ -278,7 +278,7 @@ impl<D: Definitions> Teller<D> {
     }
 }
 
-/// What a task should have declared. An attempt that did not fail may look for keys that need not be there.
+/// Adds hints about missing dependencies. Missing keys count only for a failed attempt: otherwise they may be optional.
 fn add_hints(state: &Execution, row: &mut TaskRow) {
     for attempt in row.attempts.iter_mut().filter(|attempt| attempt.hint.is_none()) {
         let failed = matches!(attempt.outcome, Outcome::Failed { .. });
@@ -288,7 +288,7 @@ fn add_hints(state: &Execution, row: &mut TaskRow) {
     }
 }
 
-/// What collides where the ends of the graph meet in the final context, if all of them were reached.
+/// Returns the collisions at the join of the graph's leaves in the final context, if all leaves are settled.
 fn final_collisions(state: &Execution) -> Vec<Collision> {
     let settled = |task: &TaskIndex| state.task(*task).state().settled().is_some();
     if state.graph().leaves().iter().all(settled) { state.collisions_at_the_end() } else { Vec::new() }

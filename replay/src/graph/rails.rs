@@ -1,27 +1,27 @@
-//! The graph drawn with letters: a line for each task, and to the left of it a rail from each task to those that come
-//! after it. All that wait for one task share its rail, so that a wide graph stays narrow.
+//! The graph as text: a line for each task, with rails on its left that connect each task to its downstream tasks. All
+//! tasks downstream of one task share its rail, which keeps wide graphs narrow.
 
 use super::{EdgeKind, Picture};
 
 /// How many rails are drawn at most.
 pub const MOST: usize = 24;
 
-/// A drawn line: the rails, and the task behind them.
+/// A drawn line: the rails, and the task on their right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The rails, two letters for each.
+    /// The rails, two characters for each.
     pub rails: String,
-    /// The task's place in the picture.
+    /// The task's index in the picture.
     pub node: usize,
 }
 
-/// Draws a graph; `None` if it needs more rails than can be followed.
+/// Draws a graph; `None` if it needs more than [`MOST`] rails.
 #[must_use]
 pub fn draw(picture: &Picture) -> Option<Vec<Line>> {
     let mut consumers = vec![0_usize; picture.nodes.len()];
     let mut up: Vec<Vec<usize>> = vec![Vec::new(); picture.nodes.len()];
     for edge in picture.edges.iter().filter(|edge| edge.kind != EdgeKind::Undeclared) {
-        // A rule that asks for a dependency is one edge.
+        // Count each pair of tasks once, also if both a dependency and a rule connect them.
         if !up[edge.to].contains(&edge.from) {
             consumers[edge.from] += 1;
             up[edge.to].push(edge.from);
@@ -39,7 +39,7 @@ pub fn draw(picture: &Picture) -> Option<Vec<Line>> {
             consumers[from] -= 1;
             ends[column] = consumers[from] == 0;
         }
-        // It stands on the first rail that ends with it, or on the first that is free.
+        // The task is drawn on the first rail that ends with it, or else on the first free one.
         let own = ends.iter().position(|ends| *ends).or_else(|| rails.iter().position(Option::is_none));
         let own = own.unwrap_or(rails.len());
         if own == rails.len() {
@@ -64,7 +64,7 @@ pub fn draw(picture: &Picture) -> Option<Vec<Line>> {
     Some(lines)
 }
 
-/// The sign of a state. The word for it stands in the same line.
+/// Returns the sign of a state. The state's name is in the same line.
 #[must_use]
 pub fn sign(state: &str) -> char {
     match state {
@@ -90,12 +90,12 @@ fn line(state: &str, own: usize, rails: &[Option<usize>], joins: &[bool], ends: 
             (true, ..) => self::sign(state),
             (_, true, true) if column == first => '└',
             (_, true, true) if column == last => '┘',
-            // The line goes on to both sides.
+            // The line continues on both sides.
             (_, true, true) => '┴',
             (_, true, false) if column == first => '├',
             (_, true, false) if column == last => '┤',
             (_, true, false) => '┼',
-            // A rail that has nothing to do with this task goes over the line.
+            // The rail of an unrelated task crosses the line.
             _ if rails[column].is_some() => '│',
             _ if first < column && column < last => '─',
             _ => ' ',
@@ -139,12 +139,12 @@ mod tests {
         assert_eq!(drawn(4, &[(0, 1), (0, 2), (1, 3), (2, 3)]).unwrap(), ["●", "├─●", "● │", "●─┘"]);
     }
 
-    /// A join of four was drawn as four ends beside each other: `●─┘─┘─┘`.
+    /// Regression test: a join of four was drawn as `●─┘─┘─┘`.
     #[test]
     fn the_lines_of_a_join_meet() {
         let edges = [(0, 4), (1, 4), (2, 4), (3, 4)];
         assert_eq!(drawn(5, &edges).unwrap(), ["●", "│ ●", "│ │ ●", "│ │ │ ●", "●─┴─┴─┘"]);
-        // One that goes on, and one that has nothing to do with it, between those that end.
+        // A rail that continues and an unrelated one between those that end.
         let edges = [(0, 4), (1, 4), (2, 5), (3, 4), (1, 5)];
         assert_eq!(drawn(6, &edges).unwrap(), ["●", "│ ●", "│ │ ●", "│ │ │ ●", "●─┼─│─┘", "  ●─┘"]);
     }

@@ -1,5 +1,5 @@
-//! Whether a whole log is what was written: the log record by record, then each execution for itself, with its events
-//! folded again.
+//! Verification of a whole log: first the log record by record, then each execution by itself, with its events folded
+//! again.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,42 +8,42 @@ use cloacina_store::archive::{is_archive, open_archive};
 use cloacina_store::log::{LogReader, OpenError, ReadError};
 use cloacina_store::record::{Hash, StreamId};
 
-use crate::ahead::{Ahead, Watch};
 use crate::logs::Opener;
+use crate::prefetch::{Ahead, Watch};
 use crate::source::{self, Head, executions};
 use crate::verify::{Verdict, Verification, verify_ahead};
 
-/// What checking the records of a whole log found, before its executions are looked at one by one.
+/// A log whose records were checked; its executions are verified by [`Whole::executions`].
 pub struct Whole {
     /// How many records were checked.
     pub records: u64,
-    /// How many streams they belong to; `None` of an archive, which has only those of its executions.
+    /// How many streams they belong to; `None` for an archive, which has only those of its executions.
     pub streams: Option<u64>,
     /// The digest of an archive.
     pub digest: Option<Hash>,
-    /// What is wrong with the log: nothing, if it is sound.
+    /// The damage of the log; empty if it is intact.
     pub findings: Vec<ReadError>,
-    /// Reads its executions, or why that cannot be.
+    /// Reads the executions, or the reason why they cannot be read.
     reader: Result<Box<dyn LogReader>, OpenError>,
 }
 
-/// One execution of a log that was checked.
+/// An execution that was verified.
 pub struct Checked {
-    /// It.
+    /// The execution.
     pub head: Head,
-    /// What was found.
+    /// The findings.
     pub verification: Verification,
 }
 
 impl Checked {
-    /// The first thing that says that it is not what was written, or else the first thing that was found at all.
+    /// Returns the first verdict that is a failure, or else the first verdict.
     #[must_use]
     pub fn first(&self) -> Option<&Verdict> {
         let verdicts = &self.verification.verdicts;
         verdicts.iter().find(|verdict| verdict.is_failure()).or_else(|| verdicts.first())
     }
 
-    /// The verdict in a word or two: `ok`, or the name of the first thing that was found.
+    /// Returns `ok`, or the name of the verdict that [`Checked::first`] returns.
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         self.first().map_or("ok", Verdict::name)
@@ -54,7 +54,7 @@ impl Whole {
     /// Checks the records of the log, or the archive, at a path. `open` opens it for reading.
     ///
     /// # Errors
-    /// [`OpenError`] if there is none, or nothing of it can be read. What is wrong inside is in the findings.
+    /// [`OpenError`] if there is no log, or none of it can be read. Damage inside the log is no error but a finding.
     pub fn check(path: &Path, open: Opener<'_>) -> Result<Self, OpenError> {
         if is_archive(path) {
             // Opening one checks all of it.
@@ -66,36 +66,36 @@ impl Whole {
         let found = cloacina_store::verify(path)?;
         let streams = Some(found.streams);
         let reader = match open(path) {
-            // A damaged log is refused to everybody else: here it is told what is still whole.
+            // Every other reader refuses a damaged log. Verifying one shows which executions are still intact.
             Err(OpenError::Damaged { .. }) if !found.findings.is_empty() => cloacina_store::open_damaged(path),
             opened => opened,
         };
         Ok(Self { records: found.records, streams, digest: None, findings: found.findings, reader })
     }
 
-    /// Why its executions cannot be looked at one by one, if they cannot.
+    /// Returns why the executions cannot be verified one by one, if they cannot.
     #[must_use]
     pub fn unreadable(&self) -> Option<&OpenError> {
         self.reader.as_ref().err()
     }
 
-    /// How many executions there are, as far as that can be told.
+    /// Returns the number of executions; 0 if they cannot be read.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.reader.as_deref().map_or(0, |reader| executions(reader).count() as u64)
     }
 
-    /// Verifies each execution, newest first. `watch` is told how many were done.
+    /// Verifies each execution, newest first. `watch` receives the number of executions done.
     pub fn executions<'a>(&'a self, watch: &'a dyn Watch) -> impl Iterator<Item = Result<Checked, ReadError>> + 'a {
         let reader = self.reader.as_deref().ok();
         let all = reader.into_iter().flat_map(|reader| source::heads(reader).map(move |head| (reader, head)));
         all.zip(1..).map(|((reader, head), number)| {
             let mut head = head?;
             let mut verification = verify_ahead(&Ahead::new(reader, head.id)).unwrap_or_else(|error| {
-                // That it is listed and cannot be read is a verdict like any other.
+                // Listed but unreadable: a verdict like any other.
                 Verification { verdicts: vec![Verdict::unreadable(error)], ..Verification::default() }
             });
-            // What is still there of it may be whole by itself, where the log has found that more of it was lost.
+            // The records that are left may be intact while the check of the log found that others are lost.
             let stream = head.entry.stream;
             let lost = self.findings.iter().find(|finding| finding.is_damage() && finding.stream() == Some(stream));
             if let Some(finding) = lost.filter(|_| verification.is_ok() && verification.verdicts.is_empty()) {
@@ -109,14 +109,15 @@ impl Whole {
         })
     }
 
-    /// The findings that no verdict of one of these executions tells.
+    /// Returns the findings that do not belong to one of the executions in `reported`.
     #[must_use]
-    pub fn other_findings(&self, told: &BTreeSet<StreamId>) -> Vec<&ReadError> {
-        self.findings.iter().filter(|finding| finding.stream().is_none_or(|stream| !told.contains(&stream))).collect()
+    pub fn other_findings(&self, reported: &BTreeSet<StreamId>) -> Vec<&ReadError> {
+        let is_other = |finding: &&ReadError| finding.stream().is_none_or(|stream| !reported.contains(&stream));
+        self.findings.iter().filter(is_other).collect()
     }
 }
 
-/// The record that a finding is about.
+/// Returns the record that a finding is about.
 #[must_use]
 pub fn seq(finding: &ReadError) -> Option<u64> {
     match finding {

@@ -45,9 +45,14 @@ impl PyVirtualClock {
     /// Raises:
     ///     ValueError: The seconds are negative, or not a finite number.
     ///
-    /// Example: >>> clock = cloaca.testing.VirtualClock(0.0) >>> clock.advance(90) >>> clock.now() 90.0 >>>
-    /// clock.advance(-1) Traceback (most recent call last): ValueError: cannot advance the clock by -1 seconds: cannot
-    /// convert float seconds to Duration: value is negative
+    /// Example:
+    ///     >>> clock = cloaca.testing.VirtualClock(0.0)
+    ///     >>> clock.advance(90)
+    ///     >>> clock.now()
+    ///     90.0
+    ///     >>> clock.advance(-1)
+    ///     Traceback (most recent call last):
+    ///     ValueError: cannot advance the clock by -1 seconds: cannot convert float seconds to Duration: value is negative
     fn advance(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
         let span = Duration::try_from_secs_f64(seconds).map_err(|error| {
             PyValueError::new_err(format!("cannot advance the clock by {seconds} seconds: {error}"))

@@ -168,12 +168,18 @@ impl Context {
 
     /// Sets a key to a value, like `context[key] = value`.
     ///
-    /// Raises: TypeError, ValueError: The key is not a string, or the value is not JSON; the message names the
-    /// position.
+    /// Raises:
+    ///     TypeError, ValueError: The key is not a string, or the value is not JSON; the message names the
+    ///         position.
     ///
-    /// Example: >>> context = cloaca.Context({"rows": 3}) >>> context.set("rows", 4) >>> context["rows"] 4 >>>
-    /// context.set("mean", float("nan")) Traceback (most recent call last): cloaca.errors.NotJsonError: context key
-    /// 'mean': nan is not a JSON value; use None, or a string such as str(value)
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> context.set("rows", 4)
+    ///     >>> context["rows"]
+    ///     4
+    ///     >>> context.set("mean", float("nan"))
+    ///     Traceback (most recent call last):
+    ///     cloaca.errors.NotJsonError: context key 'mean': nan is not a JSON value; use None, or a string such as str(value)
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = key_text(key)?;
         let value = value_json(&key, value)?;
@@ -183,10 +189,15 @@ impl Context {
 
     /// Sets a new key.
     ///
-    /// Raises: ValueError: The key already exists.
+    /// Raises:
+    ///     ValueError: The key already exists.
     ///
-    /// Example: >>> context = cloaca.Context() >>> context.insert("rows", 3) >>> context.insert("rows", 4) Traceback
-    /// (most recent call last): ValueError: context key 'rows' already exists; use set() or update()
+    /// Example:
+    ///     >>> context = cloaca.Context()
+    ///     >>> context.insert("rows", 3)
+    ///     >>> context.insert("rows", 4)
+    ///     Traceback (most recent call last):
+    ///     ValueError: context key 'rows' already exists; use set() or update()
     fn insert(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.lookup(py, key)?.is_some() {
             return Err(PyValueError::new_err(format!(
@@ -199,7 +210,8 @@ impl Context {
 
     /// Sets an existing key. (Unlike dict's update(); to set all keys of a dict, use update_from_dict().)
     ///
-    /// Raises: KeyError: The key does not exist.
+    /// Raises:
+    ///     KeyError: The key does not exist.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3})
@@ -266,7 +278,8 @@ impl Context {
 
     /// Removes the last key in sorted order. Returns it with its value.
     ///
-    /// Raises: KeyError: The context is empty.
+    /// Raises:
+    ///     KeyError: The context is empty.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"b": 2, "a": 1})
@@ -334,7 +347,8 @@ impl Context {
 
     /// Sets all keys of a dict (or another mapping), or none if one of the values is not JSON.
     ///
-    /// Raises: TypeError, ValueError: `data` is not a mapping, or a value is not JSON.
+    /// Raises:
+    ///     TypeError, ValueError: `data` is not a mapping, or a value is not JSON.
     ///
     /// Example:
     ///     >>> context = cloaca.Context({"rows": 3, "day": "2026-01-31"})

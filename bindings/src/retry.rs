@@ -354,7 +354,8 @@ impl RetryPolicyBuilder {
 
     /// Sets the maximum number of attempts, including the first. 0 means 1.
     ///
-    /// Raises: ValueError: The number is negative.
+    /// Raises:
+    ///     ValueError: The number is negative.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().max_attempts(5).build().max_attempts
@@ -371,7 +372,8 @@ impl RetryPolicyBuilder {
     /// Sets the delay after the first failure, in seconds, to the millisecond. A delay above the default maximum of 60
     /// s raises the maximum.
     ///
-    /// Raises: ValueError: The delay is negative, or not a finite number.
+    /// Raises:
+    ///     ValueError: The delay is negative, or not a finite number.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().initial_delay(0.25).build().calculate_delay(1)
@@ -383,7 +385,8 @@ impl RetryPolicyBuilder {
 
     /// Sets the longest delay, in seconds, to the millisecond.
     ///
-    /// Raises: ValueError: The delay is negative, or not a finite number.
+    /// Raises:
+    ///     ValueError: The delay is negative, or not a finite number.
     ///
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().max_delay(5.0).build().calculate_delay(9)
@@ -426,7 +429,8 @@ impl RetryPolicyBuilder {
 
     /// Returns the policy, for `@cloaca.task(retry=...)`. The builder can be reused.
     ///
-    /// Raises: ValueError: `initial_delay` is longer than an explicit `max_delay`.
+    /// Raises:
+    ///     ValueError: `initial_delay` is longer than an explicit `max_delay`.
     ///
     /// Example:
     ///     >>> builder = cloaca.RetryPolicyBuilder().initial_delay(0.5)

@@ -134,7 +134,7 @@ fn what_cannot_be_erased_says_why() {
         ("erase 9f3ac102 --key datase --reason x --yes", code::NOT_FOUND, "no value was written to key 'datase'"),
         ("erase 9f3ac102 --seq 99 --reason x --yes", code::NOT_FOUND, "no event has seq 99"),
         ("erase 9f3ac102 --seq 1 --reason x --yes", code::NOT_DONE, "holds no value"),
-        ("erase 51b00007 --key request_id --reason x --yes", code::NOT_DONE, "not over"),
+        ("erase 51b00007 --key request_id --reason x --yes", code::NOT_DONE, "has not ended"),
         ("erase ffffffff --key a --reason x --yes", code::NOT_FOUND, "no execution 'ffffffff'"),
         ("erase 9f3ac102 --key dataset --yes", code::USAGE, "--reason"),
         ("erase 9f3ac102 --reason x", code::USAGE, "--key"),

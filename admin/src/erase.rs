@@ -9,7 +9,7 @@ use cloacina_engine::core::event::{Event, Key, Origin, Seq};
 use cloacina_replay::cli::text;
 use cloacina_replay::reading::{Entry, entries};
 use cloacina_replay::source::Head;
-use cloacina_store::keeper::{Change, Erase, MOST_ERASED};
+use cloacina_store::keeper::{Change, Erase, MAX_ERASED};
 use cloacina_store::log::LogReader;
 use cloacina_store::open_keeper;
 
@@ -41,7 +41,7 @@ pub(crate) fn run(
     let by = arguments.by.clone().unwrap_or_else(|| env.user());
     let records: Vec<(Seq, Vec<u8>)> = erased.iter().map(|(seq, event)| (*seq, encode_event(event))).collect();
     let mut erased_count = 0;
-    for batch in records.chunks(MOST_ERASED) {
+    for batch in records.chunks(MAX_ERASED) {
         let (reason, by) = (options.reason.clone(), by.clone());
         let erase = Erase { stream: head.entry.stream, records: batch.to_vec(), reason, by };
         erased_count += keeper.change(Change::Erase(erase))?.records;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cloacina_replay::reading::Trouble;
+use cloacina_replay::reading::HistoryError;
 use cloacina_store::archive::ArchiveError;
 use cloacina_store::checkpoint::SignError;
 use cloacina_store::keeper::ChangeError;
@@ -78,11 +78,11 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
+impl From<HistoryError> for Failure {
+    fn from(trouble: HistoryError) -> Self {
         match trouble {
-            Trouble::Log(error) => error.into(),
-            Trouble::Newer { .. } => {
+            HistoryError::Log(error) => error.into(),
+            HistoryError::Newer { .. } => {
                 Self::new(code::CANNOT_ACCESS, trouble.to_string(), "pip install --upgrade cloaca")
             }
             other => Self::new(code::DAMAGED, other.to_string(), "replay ID verify"),

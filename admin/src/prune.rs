@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cloacina_replay::cli::text;
 use cloacina_replay::source::{Head, Wanted};
-use cloacina_store::keeper::{Change, Keeper, MOST_PRUNED, Prune};
+use cloacina_store::keeper::{Change, Keeper, MAX_PRUNED, Prune};
 use cloacina_store::log::LogReader;
 use cloacina_store::open_keeper;
 use cloacina_store::open_reader;
@@ -32,7 +32,7 @@ pub(crate) fn drop_streams(
     tombstone: &Tombstone,
 ) -> Result<(), Failure> {
     let Tombstone { archive, reason, by } = tombstone;
-    for batch in streams.chunks(MOST_PRUNED) {
+    for batch in streams.chunks(MAX_PRUNED) {
         let (streams, reason, by) = (batch.to_vec(), reason.clone(), by.clone());
         keeper.change(Change::Prune(Prune { streams, archive: *archive, reason, by }))?;
     }

@@ -10,8 +10,8 @@ use cloacina_engine::runtime::handle::AttemptOver;
 use cloacina_engine::runtime::schedules::ScheduleError;
 use cloacina_engine::runtime::triggers::TriggerError;
 use cloacina_replay::attempt::NoAttempt;
-use cloacina_replay::moment::NotThere;
-use cloacina_replay::reading::Trouble;
+use cloacina_replay::moment::MomentError;
+use cloacina_replay::reading::HistoryError;
 use cloacina_replay::source::Head;
 use cloacina_replay::why::NoValue;
 use cloacina_store::log::{OpenError, ReadError};
@@ -166,7 +166,7 @@ pub fn open(py: Python<'_>, why: &OpenError) -> PyErr {
     let message = why.to_string();
     let (class, place) = match why {
         OpenError::NotALog { path, .. } | OpenError::Missing { path } => ("ConfigurationError", path),
-        OpenError::Locked { path, .. } | OpenError::LeftLocked { path, .. } => ("LogLockedError", path),
+        OpenError::Locked { path, .. } | OpenError::OrphanedLock { path, .. } => ("LogLockedError", path),
         OpenError::NewerFormat { path, .. } => ("LogVersionError", path),
         OpenError::Damaged { path, .. } => ("LogCorruptedError", path),
         OpenError::Io { path, .. } => ("LogError", path),
@@ -217,14 +217,14 @@ fn place_of(why: &ReadError) -> Option<u64> {
     }
 }
 
-fn trouble(py: Python<'_>, why: &Trouble, of: &Head) -> PyErr {
+fn trouble(py: Python<'_>, why: &HistoryError, of: &Head) -> PyErr {
     let (class, seq) = match why {
-        Trouble::Log(why) => (reading_class(why), place_of(why)),
-        Trouble::Newer { seq, .. } => ("LogVersionError", Some(*seq)),
-        Trouble::Undecodable { seq, .. } => ("LogCorruptedError", Some(*seq)),
-        Trouble::Definition { .. } | Trouble::Told(_) => ("LogCorruptedError", None),
-        Trouble::Impossible { illegal, .. } => ("LogCorruptedError", Some(illegal.seq)),
-        Trouble::Erased { seq, .. } => ("LogError", Some(*seq)),
+        HistoryError::Log(why) => (reading_class(why), place_of(why)),
+        HistoryError::Newer { seq, .. } => ("LogVersionError", Some(*seq)),
+        HistoryError::Undecodable { seq, .. } => ("LogCorruptedError", Some(*seq)),
+        HistoryError::Definition { .. } | HistoryError::Told(_) => ("LogCorruptedError", None),
+        HistoryError::Impossible { illegal, .. } => ("LogCorruptedError", Some(illegal.seq)),
+        HistoryError::Erased { seq, .. } => ("LogError", Some(*seq)),
     };
     let mut attributes = vec![("execution_id", text(py, of.id)), ("path", text(py, &of.location))];
     attributes.extend(seq.map(|seq| ("seq", PyInt::new(py, seq).into_any())));
@@ -232,13 +232,13 @@ fn trouble(py: Python<'_>, why: &Trouble, of: &Head) -> PyErr {
 }
 
 /// Error for a moment that is not in the execution's history.
-pub fn not_there(py: Python<'_>, why: &NotThere, of: &Head) -> PyErr {
+pub fn not_there(py: Python<'_>, why: &MomentError, of: &Head) -> PyErr {
     let mut attributes = vec![("execution_id", text(py, of.id))];
     match why {
-        NotThere::Trouble(why) => return trouble(py, why, of),
-        NotThere::Seq { seq, .. } => attributes.push(("seq", PyInt::new(py, *seq).into_any())),
-        NotThere::Task(task) => attributes.push(("task_id", text(py, task))),
-        NotThere::Before | NotThere::Empty => {}
+        MomentError::HistoryError(why) => return trouble(py, why, of),
+        MomentError::Seq { seq, .. } => attributes.push(("seq", PyInt::new(py, *seq).into_any())),
+        MomentError::Task(task) => attributes.push(("task_id", text(py, task))),
+        MomentError::Before | MomentError::Empty => {}
     }
     error(py, "MomentNotFoundError", &why.to_string(), &attributes)
 }
@@ -251,14 +251,14 @@ pub fn no_value(py: Python<'_>, why: &NoValue, key: &str, of: &Head) -> PyErr {
             let near = nearest.as_ref().map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
             error(py, "UnknownKeyError", &format!("{why}{near}"), &attributes)
         }
-        NoValue::Trouble(why) => trouble(py, why, of),
+        NoValue::HistoryError(why) => trouble(py, why, of),
     }
 }
 
 /// Error for an attempt that does not exist.
 pub fn no_attempt(py: Python<'_>, why: &NoAttempt, task: &str, of: &Head) -> PyErr {
     match why {
-        NoAttempt::NotThere(why) => not_there(py, why, of),
+        NoAttempt::MomentError(why) => not_there(py, why, of),
         _ => {
             let attributes = [("execution_id", text(py, of.id)), ("task_id", text(py, task))];
             error(py, "MomentNotFoundError", &why.to_string(), &attributes)

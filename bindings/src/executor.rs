@@ -158,8 +158,8 @@ impl Attempt {
     }
 
     /// Releases its slot for another attempt.
-    fn give_slot_back(&self) {
-        self.handle.give_slot_back();
+    fn release_slot(&self) {
+        self.handle.release_slot();
     }
 
     /// Suspends its timeout until begin_timeout(), because its function has not begun yet.
@@ -215,8 +215,8 @@ impl Attempt {
     }
 
     /// Applies the changes that were made to the context's copy in another process.
-    fn repeat(&self, deeds: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.context.get().apply_changes(deeds.extract()?);
+    fn apply(&self, changes: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.context.get().apply_changes(changes.extract()?);
         Ok(())
     }
 

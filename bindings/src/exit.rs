@@ -37,7 +37,7 @@ pub fn exit_begins() {
 /// Marks all runners as shut down, after giving waiting threads time to return. From then on, only the thread that ends
 /// the interpreter can use a runner.
 #[pyfunction]
-pub fn exit_is_near(py: Python<'_>) -> PyResult<()> {
+pub fn runners_closed(py: Python<'_>) -> PyResult<()> {
     keep_classes(py)?;
     py.detach(|| {
         let until = Instant::now() + GRACE;

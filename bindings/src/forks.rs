@@ -13,7 +13,7 @@ use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
 use std::sync::Once;
 
-use cloacina_store::forks::{KeptOut, marks};
+use cloacina_store::forks::{CloseInForks, marks};
 use pyo3::prelude::*;
 
 use crate::exit::forget_waits;
@@ -35,10 +35,10 @@ pub fn close_logs_in_forks() {
 
 /// Keeps a descriptor out of forks while this lives. Drop it before closing the descriptor.
 #[pyclass(frozen, module = "cloaca._cloaca")]
-pub struct OutOfForks(#[expect(dead_code, reason = "held for its Drop")] KeptOut);
+pub struct ForkGuard(#[expect(dead_code, reason = "held for its Drop")] CloseInForks);
 
 #[pymethods]
-impl OutOfForks {
+impl ForkGuard {
     #[new]
     fn new(descriptor: c_int) -> Self {
         struct Number(c_int);
@@ -47,7 +47,7 @@ impl OutOfForks {
                 self.0
             }
         }
-        Self(KeptOut::new(&Number(descriptor)))
+        Self(CloseInForks::new(&Number(descriptor)))
     }
 }
 

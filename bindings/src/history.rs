@@ -7,12 +7,12 @@ use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::runtime::engine::ForeignId;
 use cloacina_engine::runtime::outcome::stream_of;
 use cloacina_replay::diff::Ignored;
-use cloacina_replay::history::{History, WhyNot};
+use cloacina_replay::history::{History, WhyError};
 use cloacina_replay::ids::{NotFound, resolve};
 use cloacina_replay::json::diff::DiffJson;
 use cloacina_replay::json::events::EntryJson;
 use cloacina_replay::json::facts::{ExecutionJson, StateJson, StepJson, VerificationJson, collisions, tasks};
-use cloacina_replay::moment::{At, NoMoment, NotThere};
+use cloacina_replay::moment::{At, InvalidMoment, MomentError};
 use cloacina_replay::story::Outcome;
 use cloacina_store::log::LogReader;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -37,7 +37,7 @@ impl NativeHistory {
         read.map(|history| Self { history }).map_err(|why| errors::read(py, &why, id, &location))
     }
 
-    fn not_there(&self, py: Python<'_>, why: &NotThere) -> PyErr {
+    fn not_there(&self, py: Python<'_>, why: &MomentError) -> PyErr {
         errors::not_there(py, why, &self.history.head)
     }
 }
@@ -46,7 +46,7 @@ impl NativeHistory {
 fn moment(text: Option<&str>, task: Option<&str>) -> PyResult<At> {
     match (text, task) {
         (_, Some(task)) => Ok(At::Task(task.into())),
-        (Some(text), None) => text.parse().map_err(|why: NoMoment| PyValueError::new_err(why.to_string())),
+        (Some(text), None) => text.parse().map_err(|why: InvalidMoment| PyValueError::new_err(why.to_string())),
         (None, None) => Ok(At::End),
     }
 }
@@ -82,7 +82,10 @@ impl NativeHistory {
                 NotFound::Ambiguous { candidates, more } => {
                     let ids: Vec<String> = candidates.iter().map(|head| head.id.to_string()).collect();
                     let more = if more { ", and more" } else { "" };
-                    PyValueError::new_err(format!("'{execution_id}' fits several executions: {}{more}", ids.join(", ")))
+                    PyValueError::new_err(format!(
+                        "'{execution_id}' matches several executions: {}{more}",
+                        ids.join(", ")
+                    ))
                 }
                 NotFound::Log(why) => errors::open_read(py, &why, &location),
             })?,
@@ -155,8 +158,8 @@ impl NativeHistory {
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let at = moment(at, task)?;
         let steps = py.detach(|| self.history.why(key, at)).map_err(|why| match why {
-            WhyNot::Moment(why) => self.not_there(py, &why),
-            WhyNot::Value(why) => errors::no_value(py, &why, key, &self.history.head),
+            WhyError::Moment(why) => self.not_there(py, &why),
+            WhyError::Value(why) => errors::no_value(py, &why, key, &self.history.head),
         })?;
         steps.iter().map(|step| python(py, &StepJson::new(step).map_err(failed)?)).collect()
     }

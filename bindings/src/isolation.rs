@@ -2,7 +2,7 @@
 
 use cloacina_engine::core::event::Key;
 use cloacina_engine::core::json::Json;
-use cloacina_engine::core::task_context::{Deeds, Sighting, TaskContext, Write};
+use cloacina_engine::core::task_context::{ContextChanges, ContextSnapshot, TaskContext, Write};
 use pyo3::prelude::*;
 
 use crate::context::Context;
@@ -24,30 +24,30 @@ impl Context {
             |(key, value): (String, Option<String>)| Write { key: key.into(), value: value.map(Json::from_serializer) };
         let writes = writes.into_iter().map(write).collect();
         let reads = reads.into_iter().map(Key::from).collect();
-        self.change(|inner| inner.repeat(Deeds { writes, reads, all }));
+        self.change(|inner| inner.apply(ContextChanges { writes, reads, all }));
     }
 }
 
 /// A snapshot of what an attempt's context shows, for `context_of`.
 #[pyfunction]
-pub fn sighting_of(context: &Context) -> SightingParts {
-    let Sighting { declared, undeclared, strict } = context.snapshot().sighting();
+pub fn snapshot_of(context: &Context) -> SightingParts {
+    let ContextSnapshot { declared, undeclared, strict } = context.snapshot().snapshot();
     let texts = |values: Vec<(Key, Json)>| -> Texts {
         values.iter().map(|(key, value)| (key.to_string(), value.as_str().to_owned())).collect()
     };
     (texts(declared), texts(undeclared), strict)
 }
 
-/// Creates a context from the snapshot of `sighting_of`.
+/// Creates a context from the snapshot of `snapshot_of`.
 #[pyfunction]
-pub fn context_of(sighting: SightingParts) -> Context {
-    let (declared, undeclared, strict) = sighting;
+pub fn context_of(snapshot: SightingParts) -> Context {
+    let (declared, undeclared, strict) = snapshot;
     // The texts were made by the other process's own serializer.
     let values = |texts: Texts| -> Vec<(Key, Json)> {
         texts.into_iter().map(|(key, text)| (key.into(), Json::from_serializer(text))).collect()
     };
-    let sighting = Sighting { declared: values(declared), undeclared: values(undeclared), strict };
-    Context::wrap(TaskContext::from_sighting(sighting))
+    let snapshot = ContextSnapshot { declared: values(declared), undeclared: values(undeclared), strict };
+    Context::wrap(TaskContext::from_snapshot(snapshot))
 }
 
 /// Applies a task's return value to its context.
@@ -62,9 +62,9 @@ pub fn texts_of(writes: Vec<Write>) -> Vec<(String, Option<String>)> {
     writes.into_iter().map(text).collect()
 }
 
-/// The changes that were made to a context, for `Attempt.repeat`.
+/// The changes that were made to a context, for `Attempt.apply`.
 #[pyfunction]
-pub fn deeds_of(context: &Context) -> DeedsParts {
-    let deeds = context.snapshot().deeds();
-    (texts_of(deeds.writes), deeds.reads.iter().map(ToString::to_string).collect(), deeds.all)
+pub fn changes_of(context: &Context) -> DeedsParts {
+    let changes = context.snapshot().changes();
+    (texts_of(changes.writes), changes.reads.iter().map(ToString::to_string).collect(), changes.all)
 }

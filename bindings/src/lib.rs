@@ -50,17 +50,17 @@ mod _cloaca {
     #[pymodule_export]
     use super::executor::Attempt;
     #[pymodule_export]
-    use super::exit::{exit_begins, exit_is_near, is_exiting};
+    use super::exit::{exit_begins, is_exiting, runners_closed};
     #[pymodule_export]
-    use super::forks::OutOfForks;
+    use super::forks::ForkGuard;
     #[pymodule_export]
     use super::history::NativeHistory;
     #[pymodule_export]
     use super::inbox::Inbox;
     #[pymodule_export]
-    use super::isolation::{context_of, deeds_of, sighting_of, take_returned};
+    use super::isolation::{changes_of, context_of, snapshot_of, take_returned};
     #[pymodule_export]
-    use super::logging::{log_level, ring_logs, start_logging, take_logs, wait_logs};
+    use super::logging::{log_level, start_logging, take_logs, wait_logs, wake_logs};
     #[pymodule_export]
     use super::outcome::span;
     #[pymodule_export]

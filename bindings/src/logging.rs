@@ -143,7 +143,7 @@ pub fn take_logs() -> Vec<LogRecord> {
     records().receiver.try_iter().collect()
 }
 
-/// Waits until there are records or `ring_logs` is called. Takes none.
+/// Waits until there are records or `wake_logs` is called. Takes none.
 #[pyfunction]
 pub fn wait_logs(py: Python<'_>) -> PyResult<()> {
     // Cannot fail: the sender lives as long as the process.
@@ -152,7 +152,7 @@ pub fn wait_logs(py: Python<'_>) -> PyResult<()> {
 
 /// Wakes `wait_logs`.
 #[pyfunction]
-pub fn ring_logs() {
+pub fn wake_logs() {
     // A full channel already has its token.
     let _ = records().wake.0.try_send(());
 }

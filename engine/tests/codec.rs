@@ -46,7 +46,7 @@ fn of_events_that_are_read_together_a_name_is_kept_once() {
     let started =
         |task: &str| encode_event(&Event::TaskStarted(TaskStarted { task: task.into(), attempt: 1, worker: 0 }));
     let mut names = Names::default();
-    let mut task = |bytes: &[u8]| match decode_event_among(bytes, &mut names) {
+    let mut task = |bytes: &[u8]| match decode_event_interned(bytes, &mut names) {
         Ok(Event::TaskStarted(started)) => started.task,
         other => panic!("{other:?}"),
     };
@@ -68,7 +68,7 @@ proptest! {
         let mut names = Names::default();
         for recorded in simulation.events() {
             assert_round_trips(&recorded.event, encode_event, decode_event);
-            assert_eq!(decode_event_among(&encode_event(&recorded.event), &mut names).as_ref(), Ok(&recorded.event));
+            assert_eq!(decode_event_interned(&encode_event(&recorded.event), &mut names).as_ref(), Ok(&recorded.event));
         }
         assert_round_trips(&**plan.graph.definition(), encode_definition, decode_definition);
         assert_round_trips(&cloacina_engine::core::decide::label(&simulation.state), encode_label, decode_label);
@@ -322,7 +322,7 @@ fn one_of_each_of_a_trigger() -> Vec<TriggerEvent> {
         TriggerEvent::Enabled(request()),
         TriggerEvent::Disabled(request()),
         TriggerEvent::Fired(TriggerFired { execution: ExecutionId([5; 16]), context: [0xab; 32] }),
-        TriggerEvent::Dropped(TriggerDropped {
+        TriggerEvent::PrunedStream(TriggerDropped {
             context: [0xab; 32],
             why: DropCause::SameContextRuns(ExecutionId([6; 16])),
         }),

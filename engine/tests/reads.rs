@@ -177,12 +177,12 @@ fn what_is_done_to_a_likeness_elsewhere_and_repeated_here_is_the_same_as_done_he
         let original = everything(ExecutionOptions { strict_context, ..options() });
         for number in 0..2_000 {
             let (mut here, mut back) = (original.clone(), original.clone());
-            let mut there = TaskContext::from_sighting(original.sighting());
+            let mut there = TaskContext::from_snapshot(original.snapshot());
             assert_eq!(there.peek(), here.peek());
             act(&mut here, number);
             act(&mut there, number);
             assert_eq!(there.peek(), here.peek());
-            back.repeat(there.deeds());
+            back.apply(there.changes());
             assert_eq!(back.finish(), here.finish(), "number {number}, strict {strict_context}");
         }
     }

@@ -5,7 +5,7 @@ use cloacina_engine::core::graph::nearest;
 use cloacina_engine::core::task_context::{TaskContext, Write};
 
 use crate::history::History;
-use crate::moment::{At, NotThere};
+use crate::moment::{At, MomentError};
 use crate::story::{AttemptRow, Outcome, Story, What};
 
 /// A past attempt at a task.
@@ -28,7 +28,7 @@ pub struct PastAttempt {
 pub enum NoAttempt {
     /// No attempt at the task was started.
     #[error(
-        "no attempt at task '{task}' was started{}",
+        "no attempt of task '{task}' was started{}",
         .nearest.as_ref().map(|near| format!("; did you mean '{near}'?")).unwrap_or_default()
     )]
     Task {
@@ -38,7 +38,7 @@ pub enum NoAttempt {
         nearest: Option<TaskId>,
     },
     /// The task had fewer attempts.
-    #[error("there is no attempt {number} at task '{task}'; there were {attempts}")]
+    #[error("there is no attempt {number} of task '{task}'; there were {attempts}")]
     Number {
         /// The task.
         task: TaskId,
@@ -49,7 +49,7 @@ pub enum NoAttempt {
     },
     /// The state at its start is not available.
     #[error(transparent)]
-    NotThere(#[from] NotThere),
+    MomentError(#[from] MomentError),
 }
 
 impl History {
@@ -73,7 +73,7 @@ impl History {
             attempts: attempts.len(),
         })?;
         let state = self.state(At::Seq(row.started))?;
-        let index = state.graph().find(task).ok_or_else(|| NotThere::Task(task.into()))?;
+        let index = state.graph().find(task).ok_or_else(|| MomentError::Task(task.into()))?;
         Ok(PastAttempt {
             number: row.number,
             started: row.started,

@@ -29,7 +29,7 @@ pub enum About {
     FileSystem,
     /// The duration of an fsync.
     Sync,
-    /// The process that has the log.
+    /// The process that has the log open.
     Holder,
     /// When appends are acknowledged.
     Durability,
@@ -65,10 +65,10 @@ pub struct Content {
 
 /// The findings of the doctor.
 #[derive(Clone, Debug)]
-pub struct Ground {
+pub struct DoctorReport {
     /// The storage of the log, and the process that has it.
     pub diagnosis: Diagnosis,
-    /// The durability mode of the process that has the log, or else of the last one that had it; `None` if unknown.
+    /// The durability mode of the process that has the log open, or else of the last one that had it; `None` if unknown.
     pub durability: Option<Durability>,
     /// The content, if it can be read.
     pub content: Option<Content>,
@@ -79,9 +79,13 @@ pub struct Ground {
 /// Examines the log at a path. `opened` is the result of opening it for reading.
 ///
 /// # Errors
-/// [`Unfit`] if there is no log, or its index cannot be read.
-pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>, now: Timestamp) -> Result<Ground, Unfit> {
-    let mut ground = Ground { diagnosis: examine(path)?, durability: None, content: None, warnings: Vec::new() };
+/// [`DoctorError`] if there is no log, or its index cannot be read.
+pub fn look(
+    path: &Path,
+    opened: Result<Box<dyn LogReader>, OpenError>,
+    now: Timestamp,
+) -> Result<DoctorReport, DoctorError> {
+    let mut ground = DoctorReport { diagnosis: examine(path)?, durability: None, content: None, warnings: Vec::new() };
     match opened {
         Ok(reader) => {
             ground.durability = reader.head()?.durability.or_else(|| last_mode(&*reader));
@@ -132,7 +136,7 @@ fn span(micros: u64) -> String {
 
 /// Why the doctor cannot examine a log.
 #[derive(Debug, thiserror::Error)]
-pub enum Unfit {
+pub enum DoctorError {
     /// There is no log.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -141,14 +145,14 @@ pub enum Unfit {
     Read(#[from] ReadError),
 }
 
-impl Ground {
+impl DoctorReport {
     fn warn(&mut self, about: About, text: impl Into<String>) {
         self.warnings.push(Warning { about, text: text.into() });
     }
 
     /// Warns about unfinished executions that nothing runs, each with the reason and what to do.
     fn check_unfinished(&mut self, reader: &dyn LogReader) -> Result<(), ReadError> {
-        let left = unfinished(reader)?.into_iter().filter(|head| head.standing.status.is_left());
+        let left = unfinished(reader)?.into_iter().filter(|head| head.standing.status.is_orphaned());
         let left: Vec<Head> = left.collect();
         for head in left.iter().take(MAX_NAMED) {
             let Standing { status, .. } = head.standing;
@@ -177,7 +181,7 @@ impl Ground {
         }
         let silent = self.diagnosis.holder.as_ref().filter(|holder| holder.holds);
         if let Some(why) = silent.and_then(|holder| holder.answers.as_ref().err().cloned()) {
-            self.warn(About::Holder, format!("the process that has the log does not answer readers: {why}"));
+            self.warn(About::Holder, format!("the process that has the log open does not answer readers: {why}"));
         }
         if self.durability == Some(Durability::Os) {
             self.warn(About::Durability, "acknowledged events may not be on disk yet: a power cut can lose them");

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::ExecutionId;
-use cloacina_engine::core::fold::{Happened, fold_on};
+use cloacina_engine::core::fold::{EventRef, fold_in_place};
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::state::Execution;
 
-use crate::reading::{Definitions, Entry, Trouble};
+use crate::reading::{Definitions, Entry, HistoryError};
 
 /// Folds the events of one execution.
 pub struct Folder<D> {
@@ -36,11 +36,11 @@ impl<D: Definitions> Folder<D> {
     /// Folds one event. After an error there is no state.
     ///
     /// # Errors
-    /// [`Trouble::Impossible`], [`Trouble::Erased`] or [`Trouble::Definition`].
-    pub fn step(&mut self, entry: &Entry) -> Result<&Execution, Trouble> {
+    /// [`HistoryError::Impossible`], [`HistoryError::Erased`] or [`HistoryError::Definition`].
+    pub fn step(&mut self, entry: &Entry) -> Result<&Execution, HistoryError> {
         let Some(event) = &entry.event else {
             self.state = None;
-            return Err(Trouble::Erased { id: self.id, seq: entry.seq });
+            return Err(HistoryError::Erased { id: self.id, seq: entry.seq });
         };
         if let Some(fingerprint) = event.definition()
             && !self.graphs.contains_key(&fingerprint)
@@ -48,9 +48,10 @@ impl<D: Definitions> Folder<D> {
             let graph = self.definitions.load(fingerprint).inspect_err(|_| self.state = None)?;
             self.graphs.insert(fingerprint, graph);
         }
-        let happened = Happened { seq: entry.seq, time: entry.time, event };
+        let happened = EventRef { seq: entry.seq, time: entry.time, event };
         let id = self.id;
-        fold_on(&mut self.state, id, happened, &self.graphs).map_err(|illegal| Trouble::Impossible { id, illegal })
+        fold_in_place(&mut self.state, id, happened, &self.graphs)
+            .map_err(|illegal| HistoryError::Impossible { id, illegal })
     }
 
     /// Returns the state after the last folded event.

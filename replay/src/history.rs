@@ -11,8 +11,8 @@ use cloacina_engine::core::state::Execution;
 use cloacina_store::log::{LogReader, ReadError};
 
 use crate::fold::Folder;
-use crate::moment::{At, NotThere};
-use crate::reading::{Entry, Trouble, entries};
+use crate::moment::{At, MomentError};
+use crate::reading::{Entry, HistoryError, entries};
 use crate::source::{self, Head};
 use crate::story::{Story, tell};
 use crate::verify::{Verification, verify};
@@ -43,15 +43,15 @@ pub struct History {
     /// The result of verifying it; `None` if it did not come from a log.
     pub verification: Option<Verification>,
     /// Why the events could not be read or folded to the end.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<HistoryError>,
 }
 
 /// Why the origin of a value cannot be shown.
 #[derive(Debug, thiserror::Error)]
-pub enum WhyNot {
+pub enum WhyError {
     /// There is no such moment.
     #[error(transparent)]
-    Moment(#[from] NotThere),
+    Moment(#[from] MomentError),
     /// There is no such value.
     #[error(transparent)]
     Value(#[from] NoValue),
@@ -98,7 +98,7 @@ impl History {
     }
 
     /// Iterates over the events, followed by the read error that ended them, if there was one.
-    pub(crate) fn events(&self) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
+    pub(crate) fn events(&self) -> impl Iterator<Item = Result<Entry, HistoryError>> + '_ {
         let unread = self.trouble.as_ref().filter(|trouble| trouble.ends_reading());
         self.entries.iter().cloned().map(Ok).chain(unread.cloned().map(Err))
     }
@@ -112,16 +112,16 @@ impl History {
     /// Returns the last event at or before a moment.
     ///
     /// # Errors
-    /// [`NotThere`].
-    pub fn seq(&self, at: &At) -> Result<Seq, NotThere> {
+    /// [`MomentError`].
+    pub fn seq(&self, at: &At) -> Result<Seq, MomentError> {
         at.find(self.events())
     }
 
     /// Returns the state at a moment.
     ///
     /// # Errors
-    /// [`NotThere`] if there is no such moment, or an event before it cannot be read or folded.
-    pub fn state(&self, at: At) -> Result<Execution, NotThere> {
+    /// [`MomentError`] if there is no such moment, or an event before it cannot be read or folded.
+    pub fn state(&self, at: At) -> Result<Execution, MomentError> {
         let at = at.resolved(self.events())?;
         fold_to(self.id(), self.graphs.clone(), &mut self.events(), &at, |_| ()).map(|(state, _)| state)
     }
@@ -130,7 +130,7 @@ impl History {
     ///
     /// # Errors
     /// As [`History::state`].
-    pub fn context(&self, at: At) -> Result<Context, NotThere> {
+    pub fn context(&self, at: At) -> Result<Context, MomentError> {
         self.state(at).map(|state| state.context())
     }
 
@@ -149,8 +149,8 @@ impl History {
     /// Traces a value of the context at a moment back to the input.
     ///
     /// # Errors
-    /// [`WhyNot`].
-    pub fn why(&self, key: &str, at: At) -> Result<Vec<Step>, WhyNot> {
+    /// [`WhyError`].
+    pub fn why(&self, key: &str, at: At) -> Result<Vec<Step>, WhyError> {
         let state = self.state(at)?;
         let mut facts = Facts::default();
         self.entries
@@ -167,14 +167,14 @@ impl History {
 /// ([`At::Task`]) must be [resolved](At::resolved) first.
 ///
 /// # Errors
-/// [`NotThere`] if there is no such moment, or an event before it cannot be read or folded.
+/// [`MomentError`] if there is no such moment, or an event before it cannot be read or folded.
 pub fn fold_to<D: crate::reading::Definitions>(
     id: ExecutionId,
     definitions: D,
-    entries: &mut dyn Iterator<Item = Result<Entry, Trouble>>,
+    entries: &mut dyn Iterator<Item = Result<Entry, HistoryError>>,
     at: &At,
     mut each: impl FnMut(Entry),
-) -> Result<(Execution, Entry), NotThere> {
+) -> Result<(Execution, Entry), MomentError> {
     let mut folder = Folder::new(id, definitions);
     let mut last: Option<Entry> = None;
     let mut start = None;

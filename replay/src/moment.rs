@@ -7,7 +7,7 @@ use chrono::{DateTime, Local, NaiveDate, NaiveTime, Utc};
 use cloacina_engine::core::event::{Event, Origin, Seq, TaskId};
 use cloacina_engine::core::time::Timestamp;
 
-use crate::reading::{Entry, Trouble};
+use crate::reading::{Entry, HistoryError};
 
 /// A moment of an execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,11 +30,11 @@ pub enum At {
 #[error(
     "'{0}' is not a moment: use a seq (19), a time since the start (+2.5s, +300ms, +2m), a time (2026-11-24T03:22:10Z) or the name of a task"
 )]
-pub struct NoMoment(String);
+pub struct InvalidMoment(String);
 
 /// A moment that the execution does not have.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum NotThere {
+pub enum MomentError {
     /// The execution has fewer events.
     #[error("there is no event with seq {seq}; the last one is {last}")]
     Seq {
@@ -54,15 +54,15 @@ pub enum NotThere {
     Empty,
     /// The events cannot be read up to the moment.
     #[error(transparent)]
-    Trouble(#[from] Trouble),
+    HistoryError(#[from] HistoryError),
 }
 
 impl FromStr for At {
-    type Err = NoMoment;
+    type Err = InvalidMoment;
 
-    fn from_str(text: &str) -> Result<Self, NoMoment> {
+    fn from_str(text: &str) -> Result<Self, InvalidMoment> {
         if let Some(span) = text.strip_prefix('+') {
-            return parse_span(span).map(Self::After).ok_or_else(|| NoMoment(text.to_owned()));
+            return parse_span(span).map(Self::After).ok_or_else(|| InvalidMoment(text.to_owned()));
         }
         if let Ok(seq) = text.parse() {
             return Ok(Self::Seq(seq));
@@ -71,7 +71,7 @@ impl FromStr for At {
             return Ok(Self::Time(Timestamp(time.with_timezone(&Utc).timestamp_micros())));
         }
         if text.is_empty() {
-            return Err(NoMoment(text.to_owned()));
+            return Err(InvalidMoment(text.to_owned()));
         }
         Ok(Self::Task(text.into()))
     }
@@ -161,8 +161,8 @@ impl At {
     /// Finds the last event at or before this moment. Reads no further than necessary.
     ///
     /// # Errors
-    /// [`NotThere`].
-    pub fn find(&self, entries: impl Iterator<Item = Result<Entry, Trouble>>) -> Result<Seq, NotThere> {
+    /// [`MomentError`].
+    pub fn find(&self, entries: impl Iterator<Item = Result<Entry, HistoryError>>) -> Result<Seq, MomentError> {
         let mut found: Option<Seq> = None;
         let mut last: Option<Seq> = None;
         let mut start = Timestamp::default();
@@ -192,8 +192,8 @@ impl At {
     /// Returns the moment in a form that needs no later events: the end of a task becomes the `seq` of its last event.
     ///
     /// # Errors
-    /// [`NotThere`].
-    pub fn resolved(&self, entries: impl Iterator<Item = Result<Entry, Trouble>>) -> Result<Self, NotThere> {
+    /// [`MomentError`].
+    pub fn resolved(&self, entries: impl Iterator<Item = Result<Entry, HistoryError>>) -> Result<Self, MomentError> {
         match self {
             Self::Task(_) => self.find(entries).map(Self::Seq),
             other => Ok(other.clone()),
@@ -220,12 +220,12 @@ impl At {
         !matches!(self, Self::Seq(seq) if last.seq != *seq)
     }
 
-    pub(crate) fn not_there(&self, last: Option<Seq>) -> NotThere {
+    pub(crate) fn not_there(&self, last: Option<Seq>) -> MomentError {
         match (last, self) {
-            (None, _) => NotThere::Empty,
-            (Some(last), Self::Seq(seq)) => NotThere::Seq { seq: *seq, last },
-            (_, Self::Task(task)) => NotThere::Task(task.clone()),
-            _ => NotThere::Before,
+            (None, _) => MomentError::Empty,
+            (Some(last), Self::Seq(seq)) => MomentError::Seq { seq: *seq, last },
+            (_, Self::Task(task)) => MomentError::Task(task.clone()),
+            _ => MomentError::Before,
         }
     }
 }

@@ -10,7 +10,7 @@ use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::paging::Records;
 use cloacina_store::record::Record;
 
-use crate::reading::{Decoder, Entry, Trouble, stream_of, up_to_trouble};
+use crate::reading::{Decoder, Entry, HistoryError, stream_of, up_to_trouble};
 
 /// How many records are handed over at once, at most.
 const PAGE: usize = 512;
@@ -26,14 +26,14 @@ pub trait Watch {
 
 /// The records of an execution, prefetched on another thread.
 #[derive(Clone, Copy)]
-pub struct Ahead<'a> {
+pub struct Prefetch<'a> {
     reader: &'a dyn LogReader,
     id: ExecutionId,
     from: Seq,
     watch: Option<&'a dyn Watch>,
 }
 
-impl<'a> Ahead<'a> {
+impl<'a> Prefetch<'a> {
     /// All records of an execution.
     #[must_use]
     pub fn new(reader: &'a dyn LogReader, id: ExecutionId) -> Self {
@@ -64,9 +64,9 @@ impl<'a> Ahead<'a> {
         self.reader
     }
 
-    /// Passes the events to `work`, in order, up to and including the first [`Trouble`].
-    pub fn entries<T>(&self, work: impl FnOnce(&mut dyn Iterator<Item = Result<Entry, Trouble>>) -> T) -> T {
-        let unchecked = |_: &Record| Ok::<(), Trouble>(());
+    /// Passes the events to `work`, in order, up to and including the first [`HistoryError`].
+    pub fn entries<T>(&self, work: impl FnOnce(&mut dyn Iterator<Item = Result<Entry, HistoryError>>) -> T) -> T {
+        let unchecked = |_: &Record| Ok::<(), HistoryError>(());
         self.checked(unchecked, |entries| work(&mut up_to_trouble(entries.map(Result::flatten))))
     }
 
@@ -75,7 +75,7 @@ impl<'a> Ahead<'a> {
     pub fn checked<E: From<ReadError> + Send, T>(
         &self,
         check: impl FnMut(&Record) -> Result<(), E> + Send,
-        work: impl FnOnce(&mut dyn Iterator<Item = Result<Result<Entry, Trouble>, E>>) -> T,
+        work: impl FnOnce(&mut dyn Iterator<Item = Result<Result<Entry, HistoryError>, E>>) -> T,
     ) -> T {
         let records = Records::new(self.reader, stream_of(self.id), self.from);
         let decoder = Decoder::new(self.reader);
@@ -99,7 +99,7 @@ enum Page {
     /// Still to be decoded, by the consumer.
     Read(IntoIter<Record>),
     /// Decoded by the reading thread.
-    Decoded(IntoIter<Result<Entry, Trouble>>),
+    Decoded(IntoIter<Result<Entry, HistoryError>>),
 }
 
 impl Page {
@@ -110,7 +110,7 @@ impl Page {
         }
     }
 
-    fn next(&mut self, decoder: &mut Decoder<'_>) -> Option<Result<Entry, Trouble>> {
+    fn next(&mut self, decoder: &mut Decoder<'_>) -> Option<Result<Entry, HistoryError>> {
         match self {
             Self::Read(records) => records.next().map(|record| decoder.decode(&record)),
             Self::Decoded(entries) => entries.next(),
@@ -181,7 +181,7 @@ struct Received<'a, E> {
 }
 
 impl<E> Iterator for Received<'_, E> {
-    type Item = Result<Result<Entry, Trouble>, E>;
+    type Item = Result<Result<Entry, HistoryError>, E>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

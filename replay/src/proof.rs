@@ -55,7 +55,7 @@ struct RecordJson {
 
 /// Why no proof could be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum NoProof {
+pub enum ProveError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -73,7 +73,7 @@ pub enum NoProof {
     Differs(String),
 }
 
-impl From<ProofError<ReadError>> for NoProof {
+impl From<ProofError<ReadError>> for ProveError {
     fn from(error: ProofError<ReadError>) -> Self {
         match error {
             ProofError::Read(error) => Self::Read(error),
@@ -112,7 +112,7 @@ pub enum What {
 
 /// Why a proof is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadProof {
+pub enum InvalidProof {
     /// It is not a proof, or has a newer format.
     #[error("cannot read this as a proof: {0}")]
     Foreign(String),
@@ -127,26 +127,26 @@ pub enum BadProof {
 /// Proves that a record is in a log, by the given checkpoint or else the last one in the log that covers the record.
 ///
 /// # Errors
-/// [`NoProof`].
+/// [`ProveError`].
 pub fn of_record(
     reader: &dyn LogReader,
     record: &Record,
     by: Option<Checkpoint>,
     with_body: bool,
-) -> Result<Proof, NoProof> {
+) -> Result<Proof, ProveError> {
     let position = record.position;
     if reader.tree(position, 1)?.first() != Some(&Node::of_record(position, &record.hash)) {
-        return Err(NoProof::Imported);
+        return Err(ProveError::Imported);
     }
     let covers = |checkpoint: &Checkpoint| checkpoint.size > position && checkpoint.check().is_ok();
     let checkpoint = match by {
         Some(given) if covers(&given) => given,
-        Some(_) => return Err(NoProof::NoCheckpoint { position }),
-        None => cloacina_store::checkpoint::last(reader, covers)?.ok_or(NoProof::NoCheckpoint { position })?,
+        Some(_) => return Err(ProveError::NoCheckpoint { position }),
+        None => cloacina_store::checkpoint::last(reader, covers)?.ok_or(ProveError::NoCheckpoint { position })?,
     };
     let path = prove_inclusion(position, checkpoint.size, |from, limit| reader.tree(from, limit))?;
     if !includes(&checkpoint.root, checkpoint.size, position, &record.hash, &path) {
-        return Err(NoProof::Differs(differs(&checkpoint)));
+        return Err(ProveError::Differs(differs(&checkpoint)));
     }
     let claim = Claim::Inclusion { record: RecordJson::new(record, with_body) };
     Ok(Proof::new(&checkpoint, claim, &path))
@@ -155,15 +155,15 @@ pub fn of_record(
 /// Proves that a log extends an older checkpoint, by the last checkpoint in the log.
 ///
 /// # Errors
-/// [`NoProof`].
-pub fn of_growth(reader: &dyn LogReader, since: &Checkpoint) -> Result<Proof, NoProof> {
+/// [`ProveError`].
+pub fn of_growth(reader: &dyn LogReader, since: &Checkpoint) -> Result<Proof, ProveError> {
     let newer = |checkpoint: &Checkpoint| checkpoint.size >= since.size && checkpoint.check().is_ok();
     let last = cloacina_store::checkpoint::last(reader, newer)?;
-    let last = last.ok_or(NoProof::NoCheckpoint { position: since.size.saturating_sub(1) })?;
+    let last = last.ok_or(ProveError::NoCheckpoint { position: since.size.saturating_sub(1) })?;
     let path = prove_consistency(since.size, last.size, |from, limit| reader.tree(from, limit))?;
     let holds = since.origin == last.origin && is_consistent((since.size, &since.root), (last.size, &last.root), &path);
     if !holds {
-        return Err(NoProof::Differs(differs(since)));
+        return Err(ProveError::Differs(differs(since)));
     }
     Ok(Proof::new(&last, Claim::Consistency { since: since.to_text() }, &path))
 }
@@ -178,20 +178,20 @@ fn differs(checkpoint: &Checkpoint) -> String {
 /// Checks a log against a checkpoint: its first records must be those that were signed.
 ///
 /// # Errors
-/// [`NoProof::Differs`] if they are not.
-pub fn check_log(reader: &dyn LogReader, checkpoint: &Checkpoint) -> Result<(), NoProof> {
+/// [`ProveError::Differs`] if they are not.
+pub fn check_log(reader: &dyn LogReader, checkpoint: &Checkpoint) -> Result<(), ProveError> {
     let end = reader.head()?.position;
     if end < checkpoint.size {
         let size = checkpoint.size;
-        return Err(NoProof::Differs(format!("the checkpoint signs {size} records, this log has {end}")));
+        return Err(ProveError::Differs(format!("the checkpoint signs {size} records, this log has {end}")));
     }
     let origin = reader.read(StreamId::LOG, 0, 1)?.first().map(|record| record.hash);
     if origin != Some(checkpoint.origin) {
         let what = format!("the checkpoint belongs to another log, whose first record is {}", checkpoint.origin);
-        return Err(NoProof::Differs(what));
+        return Err(ProveError::Differs(what));
     }
     let tree = cloacina_store::checkpoint::grow(reader, Default::default(), checkpoint.size)?;
-    if tree.root() == checkpoint.root { Ok(()) } else { Err(NoProof::Differs(differs(checkpoint))) }
+    if tree.root() == checkpoint.root { Ok(()) } else { Err(ProveError::Differs(differs(checkpoint))) }
 }
 
 impl RecordJson {
@@ -215,8 +215,8 @@ impl RecordJson {
     }
 
     /// Returns the header, the hash and the body, each checked against the others.
-    fn check(&self) -> Result<(Header, Hash, Option<Vec<u8>>), BadProof> {
-        let foreign = |what: &str| BadProof::Foreign(format!("its record has no valid {what}"));
+    fn check(&self) -> Result<(Header, Hash, Option<Vec<u8>>), InvalidProof> {
+        let foreign = |what: &str| InvalidProof::Foreign(format!("its record has no valid {what}"));
         let stream: StreamId = self.stream.parse().map_err(|_| foreign("stream"))?;
         let kind = StreamKind::from_number(self.stream_kind).ok_or_else(|| foreign("kind"))?;
         let time = parse_rfc3339(&self.time).ok_or_else(|| foreign("time"))?;
@@ -227,16 +227,16 @@ impl RecordJson {
                 let salt = unhex(salt).ok_or_else(|| foreign("salt"))?;
                 let body = bytes(body).ok_or_else(|| foreign("body"))?;
                 if seal::commitment(&salt, &body) != commitment {
-                    return Err(BadProof::False("the body does not match the record's commitment".to_owned()));
+                    return Err(InvalidProof::False("the body does not match the record's commitment".to_owned()));
                 }
                 Some(body)
             }
             (None, None) => None,
-            _ => return Err(BadProof::Foreign("its record has only one of salt and body".to_owned())),
+            _ => return Err(InvalidProof::Foreign("its record has only one of salt and body".to_owned())),
         };
         let computed = seal::record_hash(&header, &previous, &commitment);
         if computed != hash(&self.hash)? {
-            return Err(BadProof::False(format!(
+            return Err(InvalidProof::False(format!(
                 "the record's content has the hash {computed}, the record says {}",
                 self.hash
             )));
@@ -245,8 +245,8 @@ impl RecordJson {
     }
 }
 
-fn hash(text: &str) -> Result<Hash, BadProof> {
-    unhex(text).map(Hash).ok_or_else(|| BadProof::Foreign(format!("'{text}' is not a hash")))
+fn hash(text: &str) -> Result<Hash, InvalidProof> {
+    unhex(text).map(Hash).ok_or_else(|| InvalidProof::Foreign(format!("'{text}' is not a hash")))
 }
 
 fn bytes(text: &str) -> Option<Vec<u8>> {
@@ -273,8 +273,8 @@ impl Proof {
     /// Parses a proof, also from the output of `--json`. Does not check it.
     ///
     /// # Errors
-    /// [`BadProof::Foreign`].
-    pub fn from_json(text: &str) -> Result<Self, BadProof> {
+    /// [`InvalidProof::Foreign`].
+    pub fn from_json(text: &str) -> Result<Self, InvalidProof> {
         #[derive(Deserialize)]
         struct Around {
             format: String,
@@ -285,26 +285,26 @@ impl Proof {
         let around = around.filter(|around| around.format == crate::json::FORMAT && around.what == "proof");
         let proof: Self = match around {
             Some(around) => around.proof,
-            None => serde_json::from_str(text).map_err(|error| BadProof::Foreign(error.to_string()))?,
+            None => serde_json::from_str(text).map_err(|error| InvalidProof::Foreign(error.to_string()))?,
         };
         if proof.format == FORMAT {
             return Ok(proof);
         }
-        Err(BadProof::Foreign(format!("it has the format '{}', this version reads '{FORMAT}'", proof.format)))
+        Err(InvalidProof::Foreign(format!("it has the format '{}', this version reads '{FORMAT}'", proof.format)))
     }
 
     /// Checks the proof by itself, without a log. The caller must check that the checkpoint's key is the expected one.
     ///
     /// # Errors
-    /// [`BadProof`].
-    pub fn check(&self) -> Result<VerifiedProof, BadProof> {
+    /// [`InvalidProof`].
+    pub fn check(&self) -> Result<VerifiedProof, InvalidProof> {
         let checkpoint = Checkpoint::from_text(&self.checkpoint)?;
         let path = self.path.iter().map(|text| hash(text)).collect::<Result<Vec<_>, _>>()?;
         let what = match &self.claim {
             Claim::Inclusion { record } => {
                 let (header, hash, body) = record.check()?;
                 if !includes(&checkpoint.root, checkpoint.size, header.position, &hash, &path) {
-                    return Err(BadProof::False("its path does not lead to the root of the checkpoint".to_owned()));
+                    return Err(InvalidProof::False("its path does not lead to the root of the checkpoint".to_owned()));
                 }
                 What::Record { header, hash, body }
             }
@@ -312,7 +312,7 @@ impl Proof {
                 let since = Checkpoint::from_text(since)?;
                 let (old, new) = ((since.size, &since.root), (checkpoint.size, &checkpoint.root));
                 if since.origin != checkpoint.origin || !is_consistent(old, new, &path) {
-                    return Err(BadProof::False("the newer checkpoint does not extend the older one".to_owned()));
+                    return Err(InvalidProof::False("the newer checkpoint does not extend the older one".to_owned()));
                 }
                 What::Growth { since: Box::new(since) }
             }

@@ -17,7 +17,7 @@ use cloacina_store::record::{Hash, Record, StreamId};
 
 /// Why an execution's history cannot be read or folded, at all or beyond some event.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Trouble {
+pub enum HistoryError {
     /// The log cannot be read, or is damaged.
     #[error(transparent)]
     Log(#[from] ReadError),
@@ -70,7 +70,7 @@ pub enum Trouble {
     },
 }
 
-impl Trouble {
+impl HistoryError {
     /// Whether it prevents reading any later events.
     pub(crate) fn ends_reading(&self) -> bool {
         match self {
@@ -141,8 +141,8 @@ impl<'a> Decoder<'a> {
     /// Decodes a record. The entry has no event if the body is missing and the log does not say what it was.
     ///
     /// # Errors
-    /// [`Trouble::Newer`], [`Trouble::Undecodable`] or [`Trouble::Log`].
-    pub fn decode(&mut self, record: &Record) -> Result<Entry, Trouble> {
+    /// [`HistoryError::Newer`], [`HistoryError::Undecodable`] or [`HistoryError::Log`].
+    pub fn decode(&mut self, record: &Record) -> Result<Entry, HistoryError> {
         let mut entry = Entry {
             seq: record.seq,
             position: record.position,
@@ -165,12 +165,12 @@ impl<'a> Decoder<'a> {
         Ok(entry)
     }
 
-    fn event(&mut self, record: &Record, bytes: &[u8]) -> Result<Event, Trouble> {
-        codec::decode_event_among(bytes, &mut self.names).map_err(|why| {
+    fn event(&mut self, record: &Record, bytes: &[u8]) -> Result<Event, HistoryError> {
+        codec::decode_event_interned(bytes, &mut self.names).map_err(|why| {
             let (id, seq) = (ExecutionId(*record.stream.as_bytes()), record.seq);
             match why {
-                DecodeError::Newer { .. } => Trouble::Newer { id, seq, why },
-                _ => Trouble::Undecodable { id, seq, why },
+                DecodeError::Newer { .. } => HistoryError::Newer { id, seq, why },
+                _ => HistoryError::Undecodable { id, seq, why },
             }
         })
     }
@@ -211,17 +211,17 @@ pub fn started(entry: &StreamEntry) -> Timestamp {
     Timestamp(entry.started.0)
 }
 
-/// Iterates over the events of an execution, in order, reading page by page. Ends after the first [`Trouble`].
-pub fn entries(reader: &dyn LogReader, id: ExecutionId) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
+/// Iterates over the events of an execution, in order, reading page by page. Ends after the first [`HistoryError`].
+pub fn entries(reader: &dyn LogReader, id: ExecutionId) -> impl Iterator<Item = Result<Entry, HistoryError>> + '_ {
     let mut decoder = Decoder::new(reader);
     let records = Records::new(reader, stream_of(id), 0);
     up_to_trouble(records.map(move |record| decoder.decode(&record?)))
 }
 
-/// Ends an iterator after its first [`Trouble`].
+/// Ends an iterator after its first [`HistoryError`].
 pub(crate) fn up_to_trouble(
-    entries: impl Iterator<Item = Result<Entry, Trouble>>,
-) -> impl Iterator<Item = Result<Entry, Trouble>> {
+    entries: impl Iterator<Item = Result<Entry, HistoryError>>,
+) -> impl Iterator<Item = Result<Entry, HistoryError>> {
     let mut failed = false;
     entries.map_while(move |entry| {
         if failed {
@@ -237,14 +237,14 @@ pub trait Definitions {
     /// Loads the definition with this fingerprint, as a graph.
     ///
     /// # Errors
-    /// [`Trouble::Definition`] if it is missing or invalid, or [`Trouble::Log`].
-    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble>;
+    /// [`HistoryError::Definition`] if it is missing or invalid, or [`HistoryError::Log`].
+    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, HistoryError>;
 }
 
 impl Definitions for &dyn LogReader {
-    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble> {
+    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, HistoryError> {
         let bytes = self.definition(Hash(fingerprint.0))?;
-        let wrong = |why: String| Trouble::Definition { fingerprint, why };
+        let wrong = |why: String| HistoryError::Definition { fingerprint, why };
         let bytes = bytes.ok_or_else(|| wrong("not found in the log".to_owned()))?;
         let definition = codec::decode_definition(&bytes).map_err(|why| wrong(why.to_string()))?;
         Graph::new(Arc::new(definition)).map(Arc::new).map_err(|why| wrong(why.to_string()))
@@ -252,8 +252,8 @@ impl Definitions for &dyn LogReader {
 }
 
 impl Definitions for BTreeMap<Fingerprint, Arc<Graph>> {
-    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble> {
-        let wrong = || Trouble::Definition { fingerprint, why: "not found in the history".to_owned() };
+    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, HistoryError> {
+        let wrong = || HistoryError::Definition { fingerprint, why: "not found in the history".to_owned() };
         self.get(&fingerprint).cloned().ok_or_else(wrong)
     }
 }

@@ -12,7 +12,7 @@ use crate::ids::{digits, hex, short};
 
 /// One event of a schedule with its envelope.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Happened {
+pub struct ScheduleEntry {
     /// Its position in the stream.
     pub seq: Seq,
     /// When it was appended.
@@ -42,14 +42,14 @@ pub fn matching(reader: &dyn LogReader, text: &str) -> Result<Vec<StreamEntry>, 
 pub fn events<'a>(
     reader: &'a dyn LogReader,
     entry: &StreamEntry,
-) -> impl Iterator<Item = Result<Happened, ReadError>> + use<'a> {
+) -> impl Iterator<Item = Result<ScheduleEntry, ReadError>> + use<'a> {
     Records::new(reader, entry.stream, 0).map(|record| {
         let record = record?;
         let event = match record.body.bytes() {
             Some(bytes) => codec::decode_schedule_event(bytes).map_err(|why| why.to_string()),
             None => Err("its body was erased".to_owned()),
         };
-        Ok(Happened { seq: record.seq, time: Timestamp(record.time.0), event })
+        Ok(ScheduleEntry { seq: record.seq, time: Timestamp(record.time.0), event })
     })
 }
 

@@ -12,7 +12,7 @@ use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
 use crate::damage_finder::DamageFinder;
-use crate::reading::{Trouble, stream_of};
+use crate::reading::{HistoryError, stream_of};
 use crate::standing::{Runner, is_damage};
 
 /// How many index entries are read at once.
@@ -44,7 +44,7 @@ impl Head {
     }
 
     /// Updates the standing after its events were read: an unfinished execution with a damaged history becomes damaged.
-    pub fn note(&mut self, trouble: Option<&Trouble>) {
+    pub fn note(&mut self, trouble: Option<&HistoryError>) {
         if trouble.is_some_and(is_damage) {
             self.note_damage(&trouble.map(ToString::to_string).unwrap_or_default());
         }
@@ -66,7 +66,7 @@ impl Head {
 
     /// Returns the error if only the first `read` of its events exist: the tail is cut.
     #[must_use]
-    pub fn cut(&self, read: u64) -> Option<Trouble> {
+    pub fn cut(&self, read: u64) -> Option<HistoryError> {
         let (stream, head) = (self.entry.stream, self.entry.records);
         (read < head).then(|| ReadError::TailCut { stream, head, found: read }.into())
     }

@@ -1,4 +1,4 @@
-//! The status of executions, from three sources: their labels in the log, the notices of the process that has the log,
+//! The status of executions, from three sources: their labels in the log, the notices of the process that has the log open,
 //! and whether there is such a process.
 
 use std::path::Path;
@@ -9,14 +9,14 @@ use cloacina_engine::core::standing::{ExecutionStatus, Standing};
 use cloacina_store::archive::is_archive;
 use cloacina_store::log::{LogReader, Notices};
 
-use crate::reading::{Trouble, stream_of};
+use crate::reading::{HistoryError, stream_of};
 
 /// The process that runs the executions of a log, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runner {
-    /// A process has the log. These are its notices about its executions.
+    /// A process has the log open. These are its notices about its executions.
     Process(Notices),
-    /// No process has the log.
+    /// No process has the log open.
     Nobody,
     /// No process ever runs them: the log is an archive.
     Copy,
@@ -66,10 +66,10 @@ impl Runner {
 
 /// Whether this error of reading an execution means that it is damaged.
 #[must_use]
-pub fn is_damage(trouble: &Trouble) -> bool {
+pub fn is_damage(trouble: &HistoryError) -> bool {
     match trouble {
-        Trouble::Log(error) => error.is_damage(),
-        Trouble::Undecodable { .. } | Trouble::Impossible { .. } | Trouble::Definition { .. } => true,
-        Trouble::Newer { .. } | Trouble::Told(_) | Trouble::Erased { .. } => false,
+        HistoryError::Log(error) => error.is_damage(),
+        HistoryError::Undecodable { .. } | HistoryError::Impossible { .. } | HistoryError::Definition { .. } => true,
+        HistoryError::Newer { .. } | HistoryError::Told(_) | HistoryError::Erased { .. } => false,
     }
 }

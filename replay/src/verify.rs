@@ -6,8 +6,8 @@ use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::record::{Hash, Record};
 
 use crate::fold::{Folder, let_go};
-use crate::prefetch::Ahead;
-use crate::reading::{Entry, Erased, Trouble, stream_of};
+use crate::prefetch::Prefetch;
+use crate::reading::{Entry, Erased, HistoryError, stream_of};
 
 /// The result of verifying an execution.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -151,16 +151,16 @@ impl Verdict {
         )
     }
 
-    fn of(trouble: Trouble) -> Self {
+    fn of(trouble: HistoryError) -> Self {
         match trouble {
-            Trouble::Log(error) => Self::unreadable(error),
-            Trouble::Newer { seq, why, .. } => Self::NewerFormat { seq, what: why.to_string() },
-            Trouble::Undecodable { seq, why, .. } => Self::ImpossibleEvent { seq, what: why.to_string() },
-            Trouble::Impossible { illegal, .. } => {
+            HistoryError::Log(error) => Self::unreadable(error),
+            HistoryError::Newer { seq, why, .. } => Self::NewerFormat { seq, what: why.to_string() },
+            HistoryError::Undecodable { seq, why, .. } => Self::ImpossibleEvent { seq, what: why.to_string() },
+            HistoryError::Impossible { illegal, .. } => {
                 Self::ImpossibleEvent { seq: illegal.seq, what: format!("{} {}", illegal.event, illegal.what) }
             }
-            Trouble::Erased { seq, .. } => Self::BodyMissing { seq },
-            Trouble::Definition { .. } | Trouble::Told(_) => Self::Unreadable(trouble.to_string()),
+            HistoryError::Erased { seq, .. } => Self::BodyMissing { seq },
+            HistoryError::Definition { .. } | HistoryError::Told(_) => Self::Unreadable(trouble.to_string()),
         }
     }
 
@@ -221,7 +221,7 @@ impl Chain {
 /// # Errors
 /// [`ReadError`] if the execution does not exist or its head cannot be read; everything else is a verdict.
 pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, ReadError> {
-    verify_ahead(&Ahead::new(reader, id))
+    verify_ahead(&Prefetch::new(reader, id))
 }
 
 /// How often an execution that changes meanwhile is verified.
@@ -232,7 +232,7 @@ const TRIES: usize = 10;
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_ahead(records: &Ahead<'_>) -> Result<Verification, ReadError> {
+pub fn verify_ahead(records: &Prefetch<'_>) -> Result<Verification, ReadError> {
     let mut found = verify_once(records)?;
     for _ in 1..TRIES {
         if found.is_ok() {
@@ -253,7 +253,7 @@ pub fn verify_ahead(records: &Ahead<'_>) -> Result<Verification, ReadError> {
     Ok(found)
 }
 
-fn verify_once(records: &Ahead<'_>) -> Result<Verification, ReadError> {
+fn verify_once(records: &Prefetch<'_>) -> Result<Verification, ReadError> {
     let (reader, id) = (records.reader(), records.id());
     let mut found = Verification { records: reader.stream(stream_of(id))?.records, ..Verification::default() };
     let mut refold = Refold { folder: Some(Folder::new(id, reader)) };
@@ -308,7 +308,7 @@ struct Refold<'a> {
 }
 
 impl Refold<'_> {
-    fn step(&mut self, entry: Result<Entry, Trouble>, found: &mut Verification) {
+    fn step(&mut self, entry: Result<Entry, HistoryError>, found: &mut Verification) {
         let entry = match entry {
             Ok(entry) => entry,
             Err(trouble) => {
@@ -344,7 +344,7 @@ impl Refold<'_> {
             }
             Err(trouble) => {
                 // The missing body has its verdict already.
-                if !matches!(trouble, Trouble::Erased { .. }) {
+                if !matches!(trouble, HistoryError::Erased { .. }) {
                     found.verdicts.push(Verdict::of(trouble));
                 }
                 self.folder = None;

@@ -9,12 +9,12 @@ use cloacina_store::log::{LogReader, OpenError, ReadError};
 use cloacina_store::record::{Hash, StreamId};
 
 use crate::logs::Opener;
-use crate::prefetch::{Ahead, Watch};
+use crate::prefetch::{Prefetch, Watch};
 use crate::source::{self, Head, executions};
 use crate::verify::{Verdict, Verification, verify_ahead};
 
-/// A log whose records were checked; its executions are verified by [`Whole::executions`].
-pub struct Whole {
+/// A log whose records were checked; its executions are verified by [`LogVerification::executions`].
+pub struct LogVerification {
     /// How many records were checked.
     pub records: u64,
     /// How many streams they belong to; `None` for an archive, which has only those of its executions.
@@ -28,14 +28,14 @@ pub struct Whole {
 }
 
 /// An execution that was verified.
-pub struct Checked {
+pub struct VerifiedExecution {
     /// The execution.
     pub head: Head,
     /// The findings.
     pub verification: Verification,
 }
 
-impl Checked {
+impl VerifiedExecution {
     /// Returns the first verdict that is a failure, or else the first verdict.
     #[must_use]
     pub fn first(&self) -> Option<&Verdict> {
@@ -43,14 +43,14 @@ impl Checked {
         verdicts.iter().find(|verdict| verdict.is_failure()).or_else(|| verdicts.first())
     }
 
-    /// Returns `ok`, or the name of the verdict that [`Checked::first`] returns.
+    /// Returns `ok`, or the name of the verdict that [`VerifiedExecution::first`] returns.
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         self.first().map_or("ok", Verdict::name)
     }
 }
 
-impl Whole {
+impl LogVerification {
     /// Checks the records of the log, or the archive, at a path. `open` opens it for reading.
     ///
     /// # Errors
@@ -86,12 +86,15 @@ impl Whole {
     }
 
     /// Verifies each execution, newest first. `watch` receives the number of executions done.
-    pub fn executions<'a>(&'a self, watch: &'a dyn Watch) -> impl Iterator<Item = Result<Checked, ReadError>> + 'a {
+    pub fn executions<'a>(
+        &'a self,
+        watch: &'a dyn Watch,
+    ) -> impl Iterator<Item = Result<VerifiedExecution, ReadError>> + 'a {
         let reader = self.reader.as_deref().ok();
         let all = reader.into_iter().flat_map(|reader| source::heads(reader).map(move |head| (reader, head)));
         all.zip(1..).map(|((reader, head), number)| {
             let mut head = head?;
-            let mut verification = verify_ahead(&Ahead::new(reader, head.id)).unwrap_or_else(|error| {
+            let mut verification = verify_ahead(&Prefetch::new(reader, head.id)).unwrap_or_else(|error| {
                 // Listed but unreadable: a verdict like any other.
                 Verification { verdicts: vec![Verdict::unreadable(error)], ..Verification::default() }
             });
@@ -105,7 +108,7 @@ impl Whole {
                 head.note_damage(&verdict.to_string());
             }
             watch.reached(number);
-            Ok(Checked { head, verification })
+            Ok(VerifiedExecution { head, verification })
         })
     }
 

@@ -11,7 +11,7 @@ use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::time::Timestamp;
 
-use crate::reading::{Entry, Trouble};
+use crate::reading::{Entry, HistoryError};
 
 /// One step of the provenance: a write, or a read that found nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ pub enum How {
     /// By an undeclared read: the reader does not depend on the writing task.
     Undeclared,
     /// The read found no such key.
-    NotThere,
+    MomentError,
 }
 
 /// A write of a value.
@@ -80,7 +80,7 @@ pub enum NoValue {
     },
     /// The events cannot be read.
     #[error(transparent)]
-    Trouble(#[from] Trouble),
+    HistoryError(#[from] HistoryError),
 }
 
 /// Traces a value of the context of `state` back through the events that `state` was folded from.
@@ -89,7 +89,7 @@ pub enum NoValue {
 /// [`NoValue`].
 pub fn why(
     state: &Execution,
-    entries: impl Iterator<Item = Result<Entry, Trouble>>,
+    entries: impl Iterator<Item = Result<Entry, HistoryError>>,
     key: &str,
 ) -> Result<Vec<Step>, NoValue> {
     let mut facts = Facts::default();
@@ -236,7 +236,7 @@ fn value_before(state: &Execution, task: &str, key: &str) -> Option<Json> {
 fn seen(read: &Read) -> Vec<(Key, How, Option<Seq>)> {
     let one = |how, seq| vec![(read.key.clone(), how, seq)];
     match &read.seen {
-        Seen::Nothing => one(How::NotThere, None),
+        Seen::Nothing => one(How::MomentError, None),
         Seen::Write(seq) => one(How::Read, Some(*seq)),
         Seen::Undeclared(seq) => one(How::Undeclared, Some(*seq)),
         Seen::Merged(seqs) => {

@@ -47,7 +47,7 @@ fn every_attempt_has_the_view_of_its_own_start() {
 fn what_never_started_has_no_attempt() {
     let history = past(COMPLETED);
     let unknown = history.attempt("tranform", None).unwrap_err();
-    assert_eq!(unknown.to_string(), "no attempt at task 'tranform' was started; did you mean 'transform'?");
+    assert_eq!(unknown.to_string(), "no attempt of task 'tranform' was started; did you mean 'transform'?");
     let many = history.attempt("load", Some(2)).unwrap_err();
     assert_eq!(many, NoAttempt::Number { task: "load".into(), number: 2, attempts: 1 });
 }

@@ -3,9 +3,9 @@
 use crate::common::histories::{self, COMPLETED, RUNNING};
 use crate::common::{Alter, Altered, id};
 use cloacina_engine::core::context::values;
-use cloacina_replay::history::{History, WhyNot};
-use cloacina_replay::moment::{At, NotThere};
-use cloacina_replay::reading::Trouble;
+use cloacina_replay::history::{History, WhyError};
+use cloacina_replay::moment::{At, MomentError};
+use cloacina_replay::reading::HistoryError;
 use cloacina_replay::source::{self, Wanted};
 use cloacina_store::log::ReadError;
 
@@ -20,11 +20,11 @@ fn differs_at_nine() -> History {
     })
 }
 
-fn is_damaged_at(seq: u64, why: &NotThere) -> bool {
-    matches!(why, NotThere::Trouble(Trouble::Log(ReadError::Damaged { seq: at, .. })) if *at == seq)
+fn is_damaged_at(seq: u64, why: &MomentError) -> bool {
+    matches!(why, MomentError::HistoryError(HistoryError::Log(ReadError::Damaged { seq: at, .. })) if *at == seq)
 }
 
-fn last(history: &History, at: &str) -> Result<u64, NotThere> {
+fn last(history: &History, at: &str) -> Result<u64, MomentError> {
     history.state(at.parse().unwrap()).map(|state| state.next_seq() - 1)
 }
 
@@ -38,7 +38,7 @@ fn the_end_of_an_execution_is_not_the_last_event_that_can_be_read() {
         let why = history.state(at.clone()).unwrap_err();
         assert!(is_damaged_at(9, &why), "{at}: {why}");
         let why = history.why("rows", at.clone()).unwrap_err();
-        assert!(matches!(&why, WhyNot::Moment(why) if is_damaged_at(9, why)), "{at}: {why}");
+        assert!(matches!(&why, WhyError::Moment(why) if is_damaged_at(9, why)), "{at}: {why}");
     }
     assert_eq!(history.story().trouble, history.trouble);
 
@@ -89,8 +89,8 @@ fn an_execution_whose_last_events_are_gone_has_a_cut_tail() {
     });
     let (stream, head) = (history.head.entry.stream, history.head.entry.records);
     assert!(head > 9);
-    let cut = Trouble::Log(ReadError::TailCut { stream, head, found: 9 });
-    assert_eq!(last(&history, "+1h"), Err(NotThere::Trouble(cut.clone())));
+    let cut = HistoryError::Log(ReadError::TailCut { stream, head, found: 9 });
+    assert_eq!(last(&history, "+1h"), Err(MomentError::HistoryError(cut.clone())));
     assert_eq!(history.trouble, Some(cut));
     assert_eq!(last(&history, "8"), Ok(8));
 }
@@ -100,8 +100,8 @@ fn a_history_that_was_written_out_says_that_it_is_not_whole_when_it_is_read_back
     let history = differs_at_nine();
     let back = History::from_json(&history.to_json().unwrap()).unwrap();
     assert_eq!(back.entries, history.entries);
-    let told = Trouble::Told(history.trouble.unwrap().to_string());
-    assert_eq!(last(&back, "+1h"), Err(NotThere::Trouble(told.clone())));
+    let told = HistoryError::Told(history.trouble.unwrap().to_string());
+    assert_eq!(last(&back, "+1h"), Err(MomentError::HistoryError(told.clone())));
     assert_eq!(back.trouble, Some(told));
     let again = History::from_json(&back.to_json().unwrap()).unwrap();
     assert_eq!(again.trouble, back.trouble, "it is told again as it was told");

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use crate::common::{Log, Recorder, id, json, replay, task};
 use cloacina_engine::core::retry::RetryPolicy;
-use cloacina_replay::prefetch::Ahead;
+use cloacina_replay::prefetch::Prefetch;
 use cloacina_replay::reading::{Entry, entries};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::read_through;
@@ -66,7 +66,7 @@ fn events_are_the_same_whichever_thread_decodes_them() {
     let log = long(1_000);
     let (far_ahead, told) = channel();
     let reader = InSips { reader: &*log.0, given: AtomicUsize::new(0), far_ahead };
-    let ahead: Vec<Entry> = Ahead::new(&reader, id(1)).entries(|entries| {
+    let ahead: Vec<Entry> = Prefetch::new(&reader, id(1)).entries(|entries| {
         // The queued pages are decoded on this thread, those that find the queue full on the reading thread.
         let first = entries.next().unwrap();
         told.recv().unwrap();

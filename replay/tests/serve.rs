@@ -250,7 +250,7 @@ fn a_page_stays_open_while_the_engine_goes_away_and_comes_back() {
     drop(log);
     let gone = list.next("standing");
     assert_eq!(gone["live"], false);
-    assert!(gone["why"].as_str().unwrap().contains("no engine has the log"), "{gone}");
+    assert!(gone["why"].as_str().unwrap().contains("no engine has the log open"), "{gone}");
     assert!(server.get("").2.contains("\"workflow\":\"etl\""), "what is there is still shown");
     let log = log_on_disk(directory.path());
     assert_eq!(list.next("standing")["live"], true);
@@ -276,7 +276,7 @@ fn a_log_that_nobody_has_is_copied_once_and_not_for_every_page() {
     for _ in 0..3 {
         assert_eq!(server.get("").0, 200);
     }
-    // Reopening the log would resend the list. It was not reopened: the next message says that an engine has the log.
+    // Reopening the log would resend the list. It was not reopened: the next message says that an engine has the log open.
     let log = log_on_disk(directory.path());
     let (kind, standing) = list.any();
     assert_eq!((&*kind, &standing["live"]), ("standing", &Value::Bool(true)));

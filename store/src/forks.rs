@@ -44,16 +44,16 @@ impl Slots {
 /// use std::os::fd::AsRawFd;
 ///
 /// let file = tempfile::tempfile()?;
-/// let kept_out = cloacina_store::forks::KeptOut::new(&file);
+/// let kept_out = cloacina_store::forks::CloseInForks::new(&file);
 /// assert!(cloacina_store::forks::marks().any(|descriptor| descriptor == file.as_raw_fd()));
 /// drop(kept_out);
 /// assert!(cloacina_store::forks::marks().all(|descriptor| descriptor != file.as_raw_fd()));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct KeptOut(&'static AtomicI32);
+pub struct CloseInForks(&'static AtomicI32);
 
-impl KeptOut {
+impl CloseInForks {
     /// Registers an open descriptor.
     #[must_use]
     pub fn new(descriptor: &impl AsRawFd) -> Self {
@@ -61,7 +61,7 @@ impl KeptOut {
     }
 }
 
-impl Drop for KeptOut {
+impl Drop for CloseInForks {
     fn drop(&mut self) {
         self.0.store(FREE, Ordering::SeqCst);
     }
@@ -90,7 +90,7 @@ mod tests {
         }
         let numbers: Vec<RawFd> = (1_000_000..1_000_000 + 3 * BLOCK as RawFd).collect();
         let noted = || marks().filter(|number| numbers.contains(number)).count();
-        let kept: Vec<KeptOut> = numbers.iter().map(|number| KeptOut::new(&Number(*number))).collect();
+        let kept: Vec<CloseInForks> = numbers.iter().map(|number| CloseInForks::new(&Number(*number))).collect();
         assert_eq!(noted(), numbers.len());
         drop(kept);
         assert_eq!(noted(), 0);

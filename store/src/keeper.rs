@@ -76,7 +76,7 @@ pub enum Change {
 pub struct Erase {
     /// The stream.
     pub stream: StreamId,
-    /// The `seq`s to erase, each with a note for later readers that describes what it was; at most [`MOST_ERASED`] at
+    /// The `seq`s to erase, each with a note for later readers that describes what it was; at most [`MAX_ERASED`] at
     /// once. Records that were erased before are skipped.
     pub records: Vec<(u64, Vec<u8>)>,
     /// Why.
@@ -89,7 +89,7 @@ pub struct Erase {
 /// stream that names the streams.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Prune {
-    /// The streams, each with the hash of its last record when the caller decided to prune it; at most [`MOST_PRUNED`].
+    /// The streams, each with the hash of its last record when the caller decided to prune it; at most [`MAX_PRUNED`].
     pub streams: Vec<(StreamId, Hash)>,
     /// The digest of the archive that they were exported to before, if any.
     pub archive: Option<Hash>,
@@ -131,10 +131,10 @@ impl<'de, Context> BorrowDecode<'de, Context> for Import {
 }
 
 /// The maximum number of streams that one change prunes.
-pub const MOST_PRUNED: usize = 2048;
+pub const MAX_PRUNED: usize = 2048;
 
 /// The maximum number of records that one change erases.
-pub const MOST_ERASED: usize = 128;
+pub const MAX_ERASED: usize = 128;
 
 /// The result of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]

@@ -393,7 +393,7 @@ pub enum OpenError {
     /// The process that held the lock is gone or unknown, and the lock is still held: perhaps by a fork of that
     /// process.
     #[error("the log {path} is locked by {}", left_locked(*.owner, .holders))]
-    LeftLocked {
+    OrphanedLock {
         /// The path.
         path: PathBuf,
         /// The process that took the lock, 0 if unknown.
@@ -447,7 +447,7 @@ impl OpenError {
         let (Self::Missing { path }
         | Self::NotALog { path, .. }
         | Self::Locked { path, .. }
-        | Self::LeftLocked { path, .. }
+        | Self::OrphanedLock { path, .. }
         | Self::NewerFormat { path, .. }
         | Self::DamagedArchive { path, .. }
         | Self::Damaged { path, .. }

@@ -51,7 +51,7 @@ pub struct Erased {
     /// The stream.
     pub stream: StreamId,
     /// The records.
-    pub records: Vec<Wiped>,
+    pub records: Vec<ErasedRecord>,
     /// Why.
     pub reason: String,
     /// Who asked for it.
@@ -60,7 +60,7 @@ pub struct Erased {
 
 /// A record whose body was erased.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Wiped {
+pub struct ErasedRecord {
     /// The record's place in its stream.
     pub seq: u64,
     /// The commitment to the erased body. It replaces the body, also when the erasure is finished after a crash.
@@ -73,7 +73,7 @@ pub struct Wiped {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Pruned {
     /// The streams.
-    pub streams: Vec<Dropped>,
+    pub streams: Vec<PrunedStream>,
     /// The digest of the archive that they were exported to before, if any.
     pub archive: Option<Hash>,
     /// Why.
@@ -84,7 +84,7 @@ pub struct Pruned {
 
 /// A pruned stream.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Dropped {
+pub struct PrunedStream {
     /// The stream.
     pub stream: StreamId,
     /// Its kind.
@@ -117,7 +117,7 @@ impl Erased {
     pub(crate) fn erasures(self, time: Timestamp) -> impl Iterator<Item = Erasure> {
         let Self { records, reason, by, .. } = self;
         let (reason, by) = (reason.clone(), by.clone());
-        records.into_iter().map(move |Wiped { seq, note, .. }| Erasure {
+        records.into_iter().map(move |ErasedRecord { seq, note, .. }| Erasure {
             seq,
             time,
             note,

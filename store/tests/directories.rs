@@ -394,7 +394,7 @@ fn a_lock_that_outlives_its_owner_is_refused_with_the_name_of_its_holder() {
     fs::write(path.join("lock"), format!("{} {host}\n", i32::MAX)).unwrap();
     let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(lock)).spawn().unwrap();
     let refused = |error: OpenError| match error {
-        OpenError::LeftLocked { ref holders, .. } => {
+        OpenError::OrphanedLock { ref holders, .. } => {
             let holders: Vec<u32> = holders.iter().map(|holder| holder.pid).collect();
             (holders, error.to_string())
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::suite::stored::{self, overwrite};
 use crate::suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
 use cloacina_store::archive::{Archived, Selected, open_archive, write_archive};
-use cloacina_store::keeper::{Change, ChangeError, Changed, Erase, Import, Keeper, MOST_ERASED, MOST_PRUNED, Prune};
+use cloacina_store::keeper::{Change, ChangeError, Changed, Erase, Import, Keeper, MAX_ERASED, MAX_PRUNED, Prune};
 use cloacina_store::log::{AppendError, Definition, Durability, EventLog, LogReader, ReadError, StreamFilter};
 use cloacina_store::open_keeper;
 use cloacina_store::record::{Body, Hash, Record, StreamId, Timestamp};
@@ -122,7 +122,7 @@ fn a_refused_erasure_or_pruning_changes_nothing() {
     assert_eq!(log.change(erase(stream(3), &[0])), Err(ChangeError::Open(stream(3))));
     assert_eq!(log.change(prune(&log, stream(3))), Err(ChangeError::Open(stream(3))));
     assert_eq!(log.change(erase(stream(9), &[0])), Err(ReadError::NoStream(stream(9)).into()));
-    let many: Vec<u64> = (0..=MOST_ERASED as u64).collect();
+    let many: Vec<u64> = (0..=MAX_ERASED as u64).collect();
     for wrong in [erase(stream(1), &[6]), erase(stream(1), &[]), erase(StreamId::LOG, &[0]), erase(stream(1), &many)] {
         assert!(matches!(log.change(wrong), Err(ChangeError::Refused(_))));
     }
@@ -131,7 +131,7 @@ fn a_refused_erasure_or_pruning_changes_nothing() {
     assert!(matches!(log.change(prune(vec![whole, (stream(1), Hash::ZERO)])), Err(ChangeError::Refused(_))));
     assert_eq!(log.change(prune(vec![whole, (stream(3), Hash::ZERO)])), Err(ChangeError::Open(stream(3))));
     assert_eq!(log.change(prune(vec![whole, (stream(9), Hash::ZERO)])), Err(ReadError::NoStream(stream(9)).into()));
-    assert!(matches!(log.change(prune(vec![whole; MOST_PRUNED + 1])), Err(ChangeError::Refused(_))));
+    assert!(matches!(log.change(prune(vec![whole; MAX_PRUNED + 1])), Err(ChangeError::Refused(_))));
     assert_eq!(log.change(prune(Vec::new())), Ok(Changed::default()));
     let long =
         Erase { stream: stream(1), records: vec![(0, vec![1; 50_000])], reason: String::new(), by: String::new() };

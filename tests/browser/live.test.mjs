@@ -212,7 +212,7 @@ test("pages outlive the engine, report that it is gone, and continue with the ne
   const gone = new Promise((done) => python.child.once("exit", done));
   python.child.kill("SIGKILL");
   await gone;
-  for (const one of [list, page]) await says(one, "#live", "○ not live: no engine has the log");
+  for (const one of [list, page]) await says(one, "#live", "○ not live: no engine has the log open");
   // Both show the status and what to do, in the same words.
   await says(list, "#executions .row .status", "Not running");
   await says(page, "#status", "Not running");

@@ -370,11 +370,11 @@ def test_rerun_of_an_attempt_that_failed(past: History) -> None:
 
 
 def test_rerun_of_a_missing_attempt(past: History) -> None:
-    with pytest.raises(cloaca.MomentNotFoundError, match="no attempt at task 'loda' was started; did you mean 'load'"):
+    with pytest.raises(cloaca.MomentNotFoundError, match="no attempt of task 'loda' was started; did you mean 'load'"):
         past.rerun("loda")
-    with pytest.raises(cloaca.MomentNotFoundError, match="there is no attempt 3 at task 'load'; there were 2"):
+    with pytest.raises(cloaca.MomentNotFoundError, match="there is no attempt 3 of task 'load'; there were 2"):
         past.rerun("load", attempt=3)
-    with pytest.raises(cloaca.MomentNotFoundError, match="no attempt at task 'end'"):
+    with pytest.raises(cloaca.MomentNotFoundError, match="no attempt of task 'end'"):
         past.rerun("end")
 
 
@@ -436,7 +436,7 @@ def test_a_history_is_opened_by_the_ids_that_hints_print(tmp_path: Path) -> None
         ("@-", first),
     ):
         assert cloaca.History.open(log, asked).execution_id == found
-    with pytest.raises(ValueError, match="fits several executions"):
+    with pytest.raises(ValueError, match="matches several executions"):
         cloaca.History.open(log, first[:4])
     with pytest.raises(cloaca.ExecutionNotFoundError, match="no execution"):
         cloaca.History.open(log, "ffffffff")

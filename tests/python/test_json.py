@@ -14,7 +14,7 @@ import uuid
 
 import cloaca
 import pytest
-from cloaca._cloaca import sighting_of
+from cloaca._cloaca import snapshot_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -312,7 +312,7 @@ def test_a_text_is_stored_like_the_values_that_python_reads_from_it(text: str) -
             cloaca.Context.from_json(text)
         return
     context = cloaca.Context.from_json(text)
-    assert sighting_of(context) == sighting_of(cloaca.Context(expected))
+    assert snapshot_of(context) == snapshot_of(cloaca.Context(expected))
     assert context.to_json() == json.dumps(expected, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -336,7 +336,7 @@ def test_a_text_with_one_wrong_character_is_refused_where_python_refuses_it(text
         with pytest.raises(ValueError, match="JSON"):
             cloaca.Context.from_json(broken)
     else:
-        assert sighting_of(cloaca.Context.from_json(broken)) == sighting_of(expected)
+        assert snapshot_of(cloaca.Context.from_json(broken)) == snapshot_of(expected)
 
 
 def test_floats_are_stored_as_python_writes_them() -> None:

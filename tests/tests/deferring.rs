@@ -183,7 +183,7 @@ fn asking_for_a_slot_too_late_is_answered() {
     patient.body = TaskBody::Detached(Arc::new(move |attempt| {
         let (ask, answer) = (ask.clone(), answer.clone());
         thread::spawn(move || {
-            attempt.handle().give_slot_back();
+            attempt.handle().release_slot();
             let _ = ask.pass();
             assert!(attempt.handle().is_over());
             assert!(attempt.handle().take_slot().is_err());

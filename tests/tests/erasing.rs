@@ -1,4 +1,4 @@
-//! Erasing values through the engine that has the log.
+//! Erasing values through the engine that has the log open.
 
 use cloacina_engine::core::erasure::{NothingToErase, What};
 use cloacina_engine::runtime::engine::ExecutionStatus;

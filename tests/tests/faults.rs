@@ -184,17 +184,17 @@ fn an_acknowledged_erasure_is_complete_and_the_next_writer_finishes_the_others()
         let disk = copied(&first, place.path());
         let run = victim::erase(recorder, &disk, Some(fault)).unwrap();
         let last = run.marks().last().unwrap_or("nothing").split(':').next().unwrap_or_default().to_owned();
-        let is_left = |what: &str| {
+        let is_orphaned = |what: &str| {
             let left = secrets.iter().filter(|secret| is_in_a_file(&disk, secret)).count();
             assert_eq!(left, 0, "{fault}: {what}; its marks: {:?}", run.marks().collect::<Vec<_>>());
         };
         if last == "wiped" {
-            is_left("reported as erased");
+            is_orphaned("reported as erased");
         }
         let erased = run.marks().any(|mark| mark == "erased");
         cloacina_store::open(&disk.join(victim::LOG), &cloacina_store::Options::default()).unwrap().close().unwrap();
         if erased {
-            is_left("opened and closed since");
+            is_orphaned("opened and closed since");
         }
         *outcomes.entry(last).or_insert(0) += 1;
     }

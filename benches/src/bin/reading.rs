@@ -28,7 +28,7 @@ use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::fold::let_go;
 use cloacina_replay::history::fold_to;
 use cloacina_replay::moment::At;
-use cloacina_replay::prefetch::Ahead;
+use cloacina_replay::prefetch::Prefetch;
 use cloacina_replay::reading::{Entry, entries, stream_of};
 use cloacina_replay::source::{Wanted, head, list};
 use cloacina_replay::verify::verify;
@@ -248,7 +248,7 @@ fn query_long(path: &Path, question: &str) -> Outcome {
     }
     let at = |each: &mut dyn FnMut(Entry)| -> Outcome<Execution> {
         let last = At::Seq(count - 1);
-        Ok(Ahead::new(reader, id).entries(|entries| fold_to(id, reader, entries, &last, each))?.0)
+        Ok(Prefetch::new(reader, id).entries(|entries| fold_to(id, reader, entries, &last, each))?.0)
     };
     if asked("at") {
         timed("--at the last event", count, || at(&mut |_| ()))?;

@@ -19,7 +19,7 @@ def _at_exit() -> None:
     if host is not None:
         host.shut_down_all()
         sys.modules["cloaca._logging"].stop()
-    _cloaca.exit_is_near()
+    _cloaca.runners_closed()
     # Registered functions keep the globals of their modules alive. Without this, the interpreter would not free the
     # program's objects, and buffered data of open files would be lost.
     for module, registry in (("_task", "registry"), ("workflow", "workflows"), ("_trigger", "triggers")):

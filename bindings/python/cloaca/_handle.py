@@ -212,7 +212,7 @@ class TaskHandle:
     def _release_slot(self) -> None:
         self._holds_slot = False
         if self._native is not None:
-            self._native.give_slot_back()
+            self._native.release_slot()
 
     def _acquire_slot(self) -> None:
         if self._native is not None:

@@ -142,7 +142,7 @@ def stop() -> None:
     """Forward the remaining records and end the thread. Called at interpreter exit."""
     global _stopped
     _stopped = True
-    _cloaca.ring_logs()
+    _cloaca.wake_logs()
     if _thread is not None:
         _thread.join(_STOP_TIMEOUT)
     flush()

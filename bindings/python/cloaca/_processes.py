@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from . import _failure, _isolation, _portable
-from ._cloaca import Attempt, OutOfForks, sighting_of
+from ._cloaca import Attempt, ForkGuard, snapshot_of
 from .errors import AttemptOverError, Error, WorkerDiedError, WorkerStartError
 
 # How long to wait for the exit status of a dead worker, in seconds: its connection is closed slightly earlier.
@@ -46,7 +46,7 @@ class Worker:
             with theirs:
                 self._connection = Connection(os.dup(self._socket.fileno()))
                 # A fork that inherited the connection would keep it open after the end of this process.
-                self._fork_guards = [OutOfForks(end.fileno()) for end in (self._socket, self._connection, theirs)]
+                self._fork_guards = [ForkGuard(end.fileno()) for end in (self._socket, self._connection, theirs)]
                 self._process = _spawn(theirs.fileno())
                 # `theirs` is closed now, and another file may get its descriptor.
                 self._fork_guards.pop()
@@ -240,16 +240,16 @@ class Processes:
             if kind == "running":
                 starting = False
                 attempt.begin_timeout()
-            elif kind == "give_slot_back":
-                attempt.give_slot_back()
+            elif kind == "release_slot":
+                attempt.release_slot()
             elif kind == "take_slot":
                 worker.send(_take_slot(attempt))
             elif kind == "completed":
-                attempt.repeat(parts[0])
+                attempt.apply(parts[0])
                 return attempt.complete(None)
             else:
-                described, pickled, deeds = parts
-                attempt.repeat(deeds)
+                described, pickled, changes = parts
+                attempt.apply(changes)
                 return self._fail(attempt, _portable.unpickled(pickled), described)
         return self._report_death(worker, attempt, "before the task ran" if starting else "while the task ran")
 
@@ -314,7 +314,7 @@ def _job(attempt: Attempt) -> dict[str, Any]:
         "task_id": attempt.task_id,
         "attempt": attempt.attempt,
         "execution_id": attempt.execution_id,
-        "sighting": sighting_of(attempt.context),
+        "snapshot": snapshot_of(attempt.context),
         "environment": dict(os.environb),
         "preparation": _isolation.preparation(),
     }

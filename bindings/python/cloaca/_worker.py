@@ -22,14 +22,14 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from . import _failure, _forks, _isolation, _portable
-from ._cloaca import Context, OutOfForks, context_of, deeds_of, take_returned
+from ._cloaca import Context, ForkGuard, changes_of, context_of, take_returned
 from ._handle import TaskHandle
 from .errors import AttemptOverError
 
 if TYPE_CHECKING:
     from ._processes import Sender
 
-# An attempt to run: function, is_async, parameters, task_id, attempt, execution_id, sighting, environment, preparation.
+# An attempt to run: function, is_async, parameters, task_id, attempt, execution_id, snapshot, environment, preparation.
 Job = dict[str, Any]
 
 
@@ -40,7 +40,7 @@ class _RunnerConnection:
         self._connection = connection
         self._process = os.getpid()
         # Closes the connection in forks that the task creates: they must not answer for this process.
-        self._fork_guard = OutOfForks(connection.fileno())
+        self._fork_guard = ForkGuard(connection.fileno())
         self._sender: Sender | None = None
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -108,10 +108,10 @@ class _Attempt:
         if self._connection.is_in_fork:
             raise self.over("cannot be used in a fork of the worker process")
 
-    def give_slot_back(self) -> None:
+    def release_slot(self) -> None:
         self._check_process()
         self.is_slot_held = False
-        self._connection.send("give_slot_back")
+        self._connection.send("release_slot")
 
     def take_slot(self) -> None:
         self._check_process()
@@ -148,7 +148,7 @@ def main(descriptor: int) -> None:
     connection = _RunnerConnection(Connection(descriptor))
     while (job := connection.next_job()) is not None:
         connection.send("accepted")
-        context = context_of(job["sighting"])
+        context = context_of(job["snapshot"])
         outcome: tuple[Any, ...] = ("completed",)
         try:
             contextvars.Context().run(_run, job, context, connection)
@@ -162,7 +162,7 @@ def main(descriptor: int) -> None:
             outcome = ("failed", _failure.describe(error), _portable.pickled(error))
             _failure.release(error)
         _forks.flush_output()
-        connection.end(*outcome, deeds_of(context))
+        connection.end(*outcome, changes_of(context))
 
 
 def _enable_line_buffering() -> None:

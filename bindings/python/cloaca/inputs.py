@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from . import _json_types
-from ._cloaca import Context, nearest, sighting_of
+from ._cloaca import Context, nearest, snapshot_of
 from .errors import WorkflowInputError
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ def check_scheduled(inputs: Inputs, attempt: Attempt) -> None:
     import json
 
     # Reading through `attempt.context` would be recorded as reads of the task.
-    values = {key: json.loads(text) for key, text in sighting_of(attempt.context)[0]}
+    values = {key: json.loads(text) for key, text in snapshot_of(attempt.context)[0]}
     if "schedule_id" not in values:
         return
     completed = inputs.complete(attempt.workflow, Context(values), by_schedule=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ._cloaca import Context, TaskSpec, deeds_of, nearest, take_returned
+from ._cloaca import Context, TaskSpec, changes_of, nearest, take_returned
 from ._handle import TaskHandle
 from .errors import WorkflowValidationError
 
@@ -70,7 +70,7 @@ def rerun(history: History, task: TaskReference, attempt: int | None) -> Rerun:
         contextvars.Context().run(_call, spec, context, handle)
     except Exception as raised:
         error = raised
-    writes = deeds_of(context)[0]
+    writes = changes_of(context)[0]
     now, then = _normal(writes), _normal(recorded)
     keys = dict.fromkeys([*then, *now])
     differences = tuple(key for key in keys if now.get(key, "") != then.get(key, ""))

@@ -205,7 +205,7 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
 /// # Ok::<(), cloacina_engine::core::codec::DecodeError>(())
 /// ```
 pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
-    decode_event_among(bytes, &mut Names::disabled())
+    decode_event_interned(bytes, &mut Names::disabled())
 }
 
 /// Decodes one of many events. Names that earlier events with the same `names` contained are shared instead of
@@ -213,7 +213,7 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
 ///
 /// # Errors
 /// As [`decode_event`].
-pub fn decode_event_among(bytes: &[u8], names: &mut Names) -> Result<Event, DecodeError> {
+pub fn decode_event_interned(bytes: &[u8], names: &mut Names) -> Result<Event, DecodeError> {
     let (kind, body) = split_header(EVENT, "an event", bytes)?;
     let what = Event::kind_name(kind);
     Ok(match kind {

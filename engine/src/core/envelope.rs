@@ -15,7 +15,7 @@ pub struct Recorded<E = Event> {
 }
 
 /// A [`Recorded`] that borrows its event.
-pub type Happened<'a> = Recorded<&'a Event>;
+pub type EventRef<'a> = Recorded<&'a Event>;
 
 /// An event that is not legal in the current state. The whole stream that contains it is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::context::{Joins, Scope};
 use super::definition::Fingerprint;
 use super::envelope::StreamEnd;
-pub use super::envelope::{Happened, IllegalEvent, Recorded};
+pub use super::envelope::{EventRef, IllegalEvent, Recorded};
 use super::event::{Event, ExecutionId, ExecutionStarted, Key, Origin, Seq};
 use super::graph::{Graph, TaskIndex};
 use super::json::Json;
@@ -76,10 +76,10 @@ pub fn fold(
 ///
 /// # Errors
 /// [`IllegalEvent`]; `state` is then `None`.
-pub fn fold_on<'a>(
+pub fn fold_in_place<'a>(
     state: &'a mut Option<Execution>,
     id: ExecutionId,
-    recorded: Happened<'_>,
+    recorded: EventRef<'_>,
     graphs: &dyn Graphs,
 ) -> Result<&'a Execution, IllegalEvent> {
     if let Some(before) = state {
@@ -97,7 +97,7 @@ pub fn fold_on<'a>(
 }
 
 impl Execution {
-    fn begin(id: ExecutionId, recorded: Happened<'_>, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
+    fn begin(id: ExecutionId, recorded: EventRef<'_>, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
         let Event::ExecutionStarted(started) = recorded.event else {
             return Err(recorded.illegal("cannot be the first event; expected ExecutionStarted"));
         };
@@ -147,8 +147,8 @@ impl Execution {
     }
 
     /// Folds one event after the first.
-    pub(super) fn apply(&mut self, recorded: Happened<'_>, graphs: &dyn Graphs) -> Result<(), IllegalEvent> {
-        let Happened { seq, time, event } = recorded;
+    pub(super) fn apply(&mut self, recorded: EventRef<'_>, graphs: &dyn Graphs) -> Result<(), IllegalEvent> {
+        let EventRef { seq, time, event } = recorded;
         let illegal = |what: String| recorded.illegal(what);
         self.end.check(&recorded)?;
         if self.status.is_final() {

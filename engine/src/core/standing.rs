@@ -72,7 +72,7 @@ impl ExecutionStatus {
 
     /// Returns the word to use inside a sentence.
     #[must_use]
-    pub fn in_a_sentence(self) -> &'static str {
+    pub fn lowercase(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Waiting => "waiting",
@@ -96,7 +96,7 @@ impl ExecutionStatus {
     /// Returns whether the execution is unfinished but no process runs it. The process of any unfinished attempt has
     /// ended.
     #[must_use]
-    pub fn is_left(self) -> bool {
+    pub fn is_orphaned(self) -> bool {
         matches!(self, Self::Blocked | Self::Damaged | Self::NotRunning)
     }
 }

@@ -50,7 +50,7 @@ pub struct UndeclaredRead {
 
 /// A copy of what an attempt sees, for attempts that run where a [`View`] cannot be used, such as another process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sighting {
+pub struct ContextSnapshot {
     /// The values that its ancestors and the input provide.
     pub declared: Vec<(Key, Json)>,
     /// The values of other keys, written by tasks that are not ancestors.
@@ -59,9 +59,9 @@ pub struct Sighting {
     pub strict: bool,
 }
 
-/// The reads and writes of an attempt on a context that was created from a [`Sighting`].
+/// The reads and writes of an attempt on a context that was created from a [`ContextSnapshot`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deeds {
+pub struct ContextChanges {
     /// One write per key, in the order of the first writes.
     pub writes: Vec<Write>,
     /// The keys that it read.
@@ -87,7 +87,7 @@ impl TaskContext {
 
     /// Returns a copy of what the attempt sees. This does not count as a read.
     #[must_use]
-    pub fn sighting(&self) -> Sighting {
+    pub fn snapshot(&self) -> ContextSnapshot {
         let declared = values(&self.view.declared).map(|(key, value)| (key.clone(), value.clone())).collect();
         let latest = self.view.latest.all_latest();
         let undeclared = latest
@@ -95,37 +95,37 @@ impl TaskContext {
             .filter(|(key, _)| matches!(self.view.look(key), Sight::Undeclared(_)))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        Sighting { declared, undeclared, strict: self.strict }
+        ContextSnapshot { declared, undeclared, strict: self.strict }
     }
 
-    /// Creates a context with the values of another one. [`TaskContext::deeds`] returns what was done to it.
+    /// Creates a context with the values of another one. [`TaskContext::changes`] returns what was done to it.
     #[must_use]
-    pub fn from_sighting(sighting: Sighting) -> Self {
+    pub fn from_snapshot(snapshot: ContextSnapshot) -> Self {
         let version = |value| Version::written(Some(value), 0, None, None);
-        let declared = sighting.declared.into_iter().map(|(key, value)| (key, version(value))).collect();
+        let declared = snapshot.declared.into_iter().map(|(key, value)| (key, version(value))).collect();
         // A context does not expose writers, so any name will do.
         let (writer, mut latest) = ("".into(), Ledger::default());
-        let undeclared = sighting.undeclared.into_iter().map(|(key, value)| (key, Some(value), 0));
+        let undeclared = snapshot.undeclared.into_iter().map(|(key, value)| (key, Some(value), 0));
         latest.commit(&Scope::default(), Some(&writer), undeclared);
-        Self::new(View { declared, latest: latest.into() }, sighting.strict)
+        Self::new(View { declared, latest: latest.into() }, snapshot.strict)
     }
 
     /// Returns the reads and writes on this context.
     #[must_use]
-    pub fn deeds(self) -> Deeds {
+    pub fn changes(self) -> ContextChanges {
         let (writes, reads) = self.finish();
-        Deeds { writes, reads: reads.keys.into_iter().map(|read| read.key).collect(), all: reads.all }
+        ContextChanges { writes, reads: reads.keys.into_iter().map(|read| read.key).collect(), all: reads.all }
     }
 
-    /// Applies the reads and writes of a context that was created from this one's [`Sighting`]. The reads are recorded
+    /// Applies the reads and writes of a context that was created from this one's [`ContextSnapshot`]. The reads are recorded
     /// with the same writes as if they had been made here.
-    pub fn repeat(&mut self, deeds: Deeds) {
-        for key in &deeds.reads {
+    pub fn apply(&mut self, changes: ContextChanges) {
+        for key in &changes.reads {
             // In a strict context the attempt has already seen the error.
             let _ = self.get(key);
         }
-        self.all |= deeds.all;
-        deeds.writes.into_iter().for_each(|Write { key, value }| self.write(key, value));
+        self.all |= changes.all;
+        changes.writes.into_iter().for_each(|Write { key, value }| self.write(key, value));
     }
 
     /// Returns the value of a key and records the read.

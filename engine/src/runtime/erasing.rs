@@ -1,6 +1,6 @@
 //! Erasing the contents of events of a finished execution.
 
-use cloacina_store::keeper::{Change, ChangeError, Erase, MOST_ERASED};
+use cloacina_store::keeper::{Change, ChangeError, Erase, MAX_ERASED};
 use cloacina_store::log::{EventLog, LogReader, ReadError};
 
 use super::ids::stream_of;
@@ -51,7 +51,7 @@ pub(super) fn erase(
     let erased = plan(&known, what).map_err(|why| EraseError::Nothing { execution, why })?;
     let records: Vec<(u64, Vec<u8>)> = erased.iter().map(|(seq, event)| (*seq, encode_event(event))).collect();
     let mut count = 0;
-    for part in records.chunks(MOST_ERASED) {
+    for part in records.chunks(MAX_ERASED) {
         let (reason, by) = (reason.to_owned(), by.to_owned());
         let erase = Erase { stream: stream_of(execution), records: part.to_vec(), reason, by };
         let changed = log.change(Change::Erase(erase)).map_err(|error| EraseError::Log { execution, error })?;

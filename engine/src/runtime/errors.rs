@@ -21,7 +21,7 @@ pub enum StartError {
         nearest: Option<Arc<str>>,
     },
     /// The execution exists and cannot be resumed automatically.
-    #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
+    #[error("execution {execution} is {}: {}", .standing.status.lowercase(), .standing.advice().unwrap_or_default())]
     Blocked {
         /// The execution.
         execution: ExecutionId,
@@ -100,7 +100,7 @@ pub enum WaitError {
     #[error(transparent)]
     Foreign(#[from] ForeignId),
     /// The execution cannot go on without a user's action.
-    #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
+    #[error("execution {execution} is {}: {}", .standing.status.lowercase(), .standing.advice().unwrap_or_default())]
     Blocked {
         /// The execution.
         execution: ExecutionId,

@@ -107,7 +107,7 @@ impl TaskHandle {
     /// # Errors
     /// [`AttemptOver`] as soon as the attempt is over.
     pub fn defer_until(&self, mut condition: impl FnMut() -> bool, poll: Duration) -> Result<(), AttemptOver> {
-        self.give_slot_back();
+        self.release_slot();
         while !condition() {
             self.sleep(poll)?;
         }
@@ -126,7 +126,7 @@ impl TaskHandle {
     where
         F: Future<Output = bool>,
     {
-        self.give_slot_back();
+        self.release_slot();
         while !condition().await {
             tokio::time::sleep(poll).await;
             if self.is_over() {
@@ -139,7 +139,7 @@ impl TaskHandle {
     }
 
     /// Releases the slot for another attempt. For executors that wait in their own way.
-    pub fn give_slot_back(&self) {
+    pub fn release_slot(&self) {
         if self.holds_slot.swap(false, Ordering::SeqCst) {
             self.ask(SlotRequest::GiveBack);
         }

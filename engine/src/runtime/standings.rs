@@ -31,7 +31,7 @@ impl Standings {
 
     /// The standing of an execution that this engine holds.
     pub(crate) fn held(&self, id: ExecutionId) -> Option<Standing> {
-        self.get(id).filter(|standing| standing.status.is_left())
+        self.get(id).filter(|standing| standing.status.is_orphaned())
     }
 
     /// Sets or clears the standing of an execution. Returns whether it changed.

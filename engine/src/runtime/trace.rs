@@ -67,7 +67,7 @@ pub(super) fn warn_held(ids: &[ExecutionId], standing: &Standing) {
     /// How many ids are named.
     const NAMED: usize = 5;
     let [first, others @ ..] = ids else { return };
-    let status = standing.status.in_a_sentence();
+    let status = standing.status.lowercase();
     let advice = standing.advice().unwrap_or_default();
     let more = match others.len() {
         0 => String::new(),

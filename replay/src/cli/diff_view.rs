@@ -15,7 +15,7 @@ use crate::diff::excerpt;
 use crate::diff::{Diff, Difference, Ignored, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff, diff};
 use crate::json::diff::DiffJson;
 use crate::json::document::Object;
-use crate::prefetch::Ahead;
+use crate::prefetch::Prefetch;
 use crate::source;
 use crate::story::{Story, tell};
 
@@ -35,7 +35,7 @@ pub fn show(
     let story = |target: &Target| -> Result<(source::Head, Story), Failure> {
         let reader = &*target.log.reader;
         let head = source::head(reader, target.id)?;
-        let story = Ahead::new(reader, target.id).entries(|entries| tell(target.id, reader, entries));
+        let story = Prefetch::new(reader, target.id).entries(|entries| tell(target.id, reader, entries));
         // Do not compare a history that cannot be read to its end: it would show differences that may not exist.
         match story.trouble {
             Some(trouble) => Err(trouble.into()),

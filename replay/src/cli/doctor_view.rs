@@ -11,9 +11,9 @@ use super::failure::{Failure, code};
 use super::screen::Screen;
 use super::style::Tone;
 use super::text;
-use crate::doctor::{About, Ground, Unfit, look, os_window};
+use crate::doctor::{About, DoctorError, DoctorReport, look, os_window};
 use crate::json::document::Object;
-use crate::json::log::GroundJson;
+use crate::json::log::DoctorJson;
 
 /// Examines the log at an absolute path and writes the findings. The output calls the log `location`.
 ///
@@ -26,13 +26,13 @@ pub fn write(
     json: bool,
 ) -> Result<i32, Failure> {
     let ground = look(path, opened, screen.now).map_err(|unfit| match unfit {
-        Unfit::Open(error) => Failure::open(&error),
-        Unfit::Read(error) => error.into(),
+        DoctorError::Open(error) => Failure::open(&error),
+        DoctorError::Read(error) => error.into(),
     })?;
     if json {
         let mut object = Object::begin(screen.out, "doctor")?;
         object.member("log", &location)?;
-        object.member("ground", &GroundJson::from(&ground))?;
+        object.member("ground", &DoctorJson::from(&ground))?;
         object.end()?;
         return Ok(code::OK);
     }
@@ -51,7 +51,7 @@ pub fn write(
 
 struct Lines<'a, 'b> {
     screen: &'a mut Screen<'b>,
-    ground: &'a Ground,
+    ground: &'a DoctorReport,
 }
 
 impl Lines<'_, '_> {

@@ -24,9 +24,9 @@ use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{self, ExecutionJson, StateJson, StepJson, ValueJson, VerificationJson};
 use crate::json::graph::GraphJson;
 use crate::json::lines::Lines;
-use crate::moment::{At, NotThere};
-use crate::prefetch::Ahead;
-use crate::reading::{Entry, Trouble, entries};
+use crate::moment::{At, MomentError};
+use crate::prefetch::Prefetch;
+use crate::reading::{Entry, HistoryError, entries};
 use crate::source::{self, Head};
 use crate::story::{Story, What, tell};
 use crate::verify::verify_ahead;
@@ -69,7 +69,7 @@ impl ExecutionView<'_, '_> {
             Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify(_)) => self.verify(),
             Some(Command::Export { to, output }) => {
-                let ahead = Ahead::new(&*self.target.log.reader, self.target.id).watched(&self.progress);
+                let ahead = Prefetch::new(&*self.target.log.reader, self.target.id).watched(&self.progress);
                 let what = (*to, output.as_deref());
                 export_view::write(self.screen, self.err, (self.target, &ahead), what, self.arguments.json)
             }
@@ -104,7 +104,7 @@ impl ExecutionView<'_, '_> {
         let execution = self.execution_json(&head);
         write_history(self.screen.out, &execution, &story, selected(), &reader).map_err(|error| match error {
             NotWritten::Output(error) => Failure::from(error),
-            NotWritten::Trouble(trouble) => trouble.into(),
+            NotWritten::HistoryError(trouble) => trouble.into(),
         })?;
         story.trouble.map_or(Ok(code::OK), |trouble| Err(trouble.into()))
     }
@@ -117,7 +117,7 @@ impl ExecutionView<'_, '_> {
         let mut lines = Lines::default();
         let out = &mut *self.screen.out;
         lines.execution(out, &head, &self.target.log.path.display().to_string())?;
-        let ahead = Ahead::new(reader, self.target.id).watched(&self.progress);
+        let ahead = Prefetch::new(reader, self.target.id).watched(&self.progress);
         ahead.entries(|entries| {
             for entry in entries {
                 let entry = entry?;
@@ -168,7 +168,7 @@ impl ExecutionView<'_, '_> {
         head.note(story.trouble.as_ref());
         let story = story.standing(&head.standing);
         let chain = match &story.trouble {
-            Some(Trouble::Log(_)) => ChainStatus::Broken,
+            Some(HistoryError::Log(_)) => ChainStatus::Broken,
             _ if read < indexed => ChainStatus::Unread,
             _ => ChainStatus::Ok,
         };
@@ -202,10 +202,10 @@ impl ExecutionView<'_, '_> {
         self.ahead().entries(|entries| at.find(entries)).map_err(|error| self.not_there(error))
     }
 
-    fn not_there(&self, error: NotThere) -> Failure {
+    fn not_there(&self, error: MomentError) -> Failure {
         match error {
-            NotThere::Trouble(trouble) => trouble.into(),
-            NotThere::Seq { last, .. } => {
+            MomentError::HistoryError(trouble) => trouble.into(),
+            MomentError::Seq { last, .. } => {
                 let hint = self.target.command(&format!("--at {last}"));
                 Failure::not_found(error.to_string(), hint).numbered(number::NO_MOMENT)
             }
@@ -229,8 +229,8 @@ impl ExecutionView<'_, '_> {
             .map_err(|error| self.not_there(error))
     }
 
-    fn ahead(&self) -> Ahead<'_> {
-        Ahead::new(&*self.target.log.reader, self.target.id).watched(&self.progress)
+    fn ahead(&self) -> Prefetch<'_> {
+        Prefetch::new(&*self.target.log.reader, self.target.id).watched(&self.progress)
     }
 
     fn state(mut self) -> Result<i32, Failure> {
@@ -342,7 +342,7 @@ impl ExecutionView<'_, '_> {
 
     fn no_value(&self, error: NoValue, seq: Seq) -> Failure {
         let (key, nearest, without_effect) = match error {
-            NoValue::Trouble(trouble) => return trouble.into(),
+            NoValue::HistoryError(trouble) => return trouble.into(),
             NoValue::Unknown { key, nearest, without_effect } => (key, nearest, without_effect),
         };
         let hint = match (without_effect.first(), nearest) {
@@ -423,7 +423,7 @@ impl ExecutionView<'_, '_> {
         let head = self.head()?;
         let story = if until == Seq::MAX { story.standing(&head.standing) } else { story };
         let Some(picture) = Picture::of(&story) else {
-            return Err(story.trouble.map_or_else(|| self.not_there(NotThere::Empty), Failure::from));
+            return Err(story.trouble.map_or_else(|| self.not_there(MomentError::Empty), Failure::from));
         };
         match format {
             Some(GraphFormat::Mermaid) => write!(self.screen.out, "{}", graph::formats::mermaid(&picture, critical))?,
@@ -525,6 +525,6 @@ fn next_to_explain(story: &Story, state: &Execution, task: TaskIndex) -> Vec<Str
 
 /// Returns whether an entry is at or before `until`. An entry that cannot be read passes, so that the error is
 /// reported.
-fn is_until(entry: &Result<Entry, Trouble>, until: Seq) -> bool {
+fn is_until(entry: &Result<Entry, HistoryError>, until: Seq) -> bool {
     entry.as_ref().map_or(true, |entry| entry.seq <= until)
 }

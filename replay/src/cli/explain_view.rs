@@ -29,7 +29,7 @@ pub fn write(screen: &mut Screen<'_>, story: &Story, state: &Execution, task: Ta
     let painted = screen.style.paint(tone_of(status), status);
     screen.line(&format!("{}: {painted}", text::clean(name)))?;
     dependencies(screen, state, task)?;
-    screen.paragraph(2, Tone::Plain, &why(screen, state, task, story.is_left()))?;
+    screen.paragraph(2, Tone::Plain, &why(screen, state, task, story.is_orphaned()))?;
     if let Some(row) = row_of(story, name) {
         for asked in notes::asked(row, screen.width.saturating_sub(4)) {
             screen.paragraph(4, Tone::Plain, &asked)?;

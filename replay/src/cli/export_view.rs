@@ -13,9 +13,9 @@ use super::report_view;
 use super::screen::Screen;
 use super::target::{Target, quoted};
 use super::text;
-use crate::export::{Told, chrome, openlineage, otlp};
+use crate::export::{Exported, chrome, openlineage, otlp};
 use crate::json::lines::Lines;
-use crate::prefetch::Ahead;
+use crate::prefetch::Prefetch;
 use crate::reading::stream_of;
 use crate::source;
 use crate::story::tell;
@@ -27,7 +27,7 @@ use crate::story::tell;
 pub fn write(
     screen: &mut Screen<'_>,
     err: &mut dyn Write,
-    (target, ahead): (&Target, &Ahead<'_>),
+    (target, ahead): (&Target, &Prefetch<'_>),
     (format, output): (ExportFormat, Option<&Path>),
     json: bool,
 ) -> Result<i32, Failure> {
@@ -77,7 +77,11 @@ fn as_file(path: &Path) -> String {
     if shown.contains('/') || shown.ends_with(".cloaca") { shown } else { format!("./{shown}") }
 }
 
-fn write_to(out: &mut dyn Write, (target, ahead): (&Target, &Ahead<'_>), format: ExportFormat) -> Result<(), Failure> {
+fn write_to(
+    out: &mut dyn Write,
+    (target, ahead): (&Target, &Prefetch<'_>),
+    format: ExportFormat,
+) -> Result<(), Failure> {
     let reader = ahead.reader();
     let head = source::head(reader, target.id)?;
     if format == ExportFormat::Jsonl {
@@ -91,7 +95,7 @@ fn write_to(out: &mut dyn Write, (target, ahead): (&Target, &Ahead<'_>), format:
         });
     }
     let story = ahead.entries(|entries| tell(target.id, reader, entries));
-    let told = Told { head: &head, story: &story };
+    let told = Exported { head: &head, story: &story };
     match format {
         ExportFormat::Chrome => chrome::write(out, &told)?,
         ExportFormat::Otlp => otlp::write(out, &told)?,
@@ -101,7 +105,7 @@ fn write_to(out: &mut dyn Write, (target, ahead): (&Target, &Ahead<'_>), format:
 }
 
 /// Returns the definitions that the events of an execution refer to.
-fn definitions(ahead: &Ahead<'_>) -> Result<Vec<Hash>, Failure> {
+fn definitions(ahead: &Prefetch<'_>) -> Result<Vec<Hash>, Failure> {
     let mut fingerprints = BTreeSet::new();
     ahead.entries(|entries| {
         for entry in entries {

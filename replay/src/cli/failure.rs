@@ -6,7 +6,7 @@ use cloacina_store::log::{OpenError, ReadError};
 
 use super::target::quoted_path;
 use crate::errors::number;
-use crate::reading::Trouble;
+use crate::reading::HistoryError;
 
 /// The exit codes. They are part of the documented interface.
 pub mod code {
@@ -112,7 +112,7 @@ impl Failure {
         }
         let number = match error {
             OpenError::Missing { .. } | OpenError::NotALog { .. } => number::NOT_A_LOG,
-            OpenError::Locked { .. } | OpenError::LeftLocked { .. } => number::IN_USE,
+            OpenError::Locked { .. } | OpenError::OrphanedLock { .. } => number::IN_USE,
             OpenError::NewerFormat { .. } => number::NEWER_LOG,
             _ => number::CANNOT_READ,
         };
@@ -149,25 +149,27 @@ fn number_of(error: &ReadError) -> u16 {
     }
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
+impl From<HistoryError> for Failure {
+    fn from(trouble: HistoryError) -> Self {
         let hint = match &trouble {
-            Trouble::Newer { .. } => "pip install --upgrade cloaca".to_owned(),
-            Trouble::Undecodable { id, .. } | Trouble::Impossible { id, .. } | Trouble::Erased { id, .. } => {
+            HistoryError::Newer { .. } => "pip install --upgrade cloaca".to_owned(),
+            HistoryError::Undecodable { id, .. }
+            | HistoryError::Impossible { id, .. }
+            | HistoryError::Erased { id, .. } => {
                 format!("replay {} verify", crate::ids::short(*id))
             }
-            Trouble::Log(_) | Trouble::Definition { .. } | Trouble::Told(_) => {
+            HistoryError::Log(_) | HistoryError::Definition { .. } | HistoryError::Told(_) => {
                 "replay list (shows which executions can still be read)".to_owned()
             }
         };
         let number = match &trouble {
-            Trouble::Newer { .. } => number::NEWER_EVENT,
-            Trouble::Undecodable { .. } => number::NO_EVENT,
-            Trouble::Impossible { .. } => number::IMPOSSIBLE,
-            Trouble::Erased { .. } => number::ERASED,
-            Trouble::Definition { .. } => number::NO_DEFINITION,
-            Trouble::Log(error) => number_of(error),
-            Trouble::Told(_) => number::CANNOT_READ,
+            HistoryError::Newer { .. } => number::NEWER_EVENT,
+            HistoryError::Undecodable { .. } => number::NO_EVENT,
+            HistoryError::Impossible { .. } => number::IMPOSSIBLE,
+            HistoryError::Erased { .. } => number::ERASED,
+            HistoryError::Definition { .. } => number::NO_DEFINITION,
+            HistoryError::Log(error) => number_of(error),
+            HistoryError::Told(_) => number::CANNOT_READ,
         };
         Self::cannot_read(trouble.to_string(), hint).numbered(number)
     }

@@ -109,7 +109,7 @@ impl Follow<'_> {
                     err,
                     "\nstopped following after seq {}; the execution {}\nhint: {}",
                     next.saturating_sub(1),
-                    if standing.status.is_left() { "stays as it is" } else { "continues" },
+                    if standing.status.is_orphaned() { "stays as it is" } else { "continues" },
                     target.command("--follow")
                 )?;
                 return Ok(code::STILL_RUNNING);
@@ -147,8 +147,8 @@ impl From<ReadError> for Stop {
     }
 }
 
-impl From<crate::reading::Trouble> for Stop {
-    fn from(trouble: crate::reading::Trouble) -> Self {
+impl From<crate::reading::HistoryError> for Stop {
+    fn from(trouble: crate::reading::HistoryError) -> Self {
         Self::Failed(trouble.into())
     }
 }

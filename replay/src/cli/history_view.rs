@@ -196,7 +196,7 @@ impl HistoryView<'_> {
             screen.line("")?;
         }
         header::standing(screen, self.head)?;
-        let ready_label = if standing.status.is_left() { "will run first" } else { "ready, without a slot yet" };
+        let ready_label = if standing.status.is_orphaned() { "will run first" } else { "ready, without a slot yet" };
         for (label, names) in [(ready_label, ready), ("waiting", waiting)] {
             if !names.is_empty() {
                 screen.paragraph(

@@ -10,7 +10,7 @@ use super::screen::Screen;
 use super::style::Tone;
 use super::target::{Target, quoted};
 use super::text;
-use crate::story::{AttemptRow, Change, Met, Outcome, Row, TaskRow, Undeclared, What};
+use crate::story::{AttemptRow, Change, NamedCollision, Outcome, Row, TaskRow, Undeclared, What};
 use crate::words;
 
 /// Adds the notes of a task, without its last failure if that is shown below the table.
@@ -102,7 +102,7 @@ pub fn asked(row: &TaskRow, columns: usize) -> impl Iterator<Item = String> + '_
 }
 
 /// Adds a note for each collision.
-pub fn collisions(table: &mut Table, collisions: &[Met]) {
+pub fn collisions(table: &mut Table, collisions: &[NamedCollision]) {
     for met in collisions {
         table.note(Tone::Warning, collision(met));
     }
@@ -110,7 +110,7 @@ pub fn collisions(table: &mut Table, collisions: &[Met]) {
 
 /// Describes a collision: the writers, none of which saw the value of another, and the one whose value was taken.
 #[must_use]
-pub fn collision(met: &Met) -> String {
+pub fn collision(met: &NamedCollision) -> String {
     let write = |(seq, task): &(Seq, Option<TaskId>)| {
         format!("{} (seq {seq})", text::clean(task.as_ref().map_or("the input", |task| task)))
     };

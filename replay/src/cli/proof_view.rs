@@ -17,7 +17,7 @@ use super::target::{TargetLog, quoted};
 use super::text;
 use crate::json::document::Object;
 use crate::json::log::{CheckpointJson, ShownJson};
-use crate::proof::{self, BadProof, NoProof, Proof, What};
+use crate::proof::{self, InvalidProof, Proof, ProveError, What};
 use crate::time::rfc3339;
 
 /// The size limit of a file: enough for a proof with the largest possible body.
@@ -76,12 +76,14 @@ pub fn damaged(location: &str) -> Failure {
     }
 }
 
-fn no_proof(error: NoProof, option: &str) -> Failure {
+fn no_proof(error: ProveError, option: &str) -> Failure {
     match error {
-        NoProof::Read(error) => error.into(),
-        NoProof::NoCheckpoint { .. } => Failure::not_found(error.to_string(), format!("cloaca log checkpoint{option}")),
-        NoProof::Imported => Failure::not_found(error.to_string(), "replay --log ORIGIN ID prove SEQ"),
-        NoProof::Differs(what) => mismatch(what),
+        ProveError::Read(error) => error.into(),
+        ProveError::NoCheckpoint { .. } => {
+            Failure::not_found(error.to_string(), format!("cloaca log checkpoint{option}"))
+        }
+        ProveError::Imported => Failure::not_found(error.to_string(), "replay --log ORIGIN ID prove SEQ"),
+        ProveError::Differs(what) => mismatch(what),
     }
 }
 
@@ -146,7 +148,7 @@ pub fn verify_proof(
 ) -> Result<i32, Failure> {
     let shown = Proof::from_json(&read(directory, file)?).and_then(|proof| proof.check());
     let shown = shown.map_err(|error| match error {
-        BadProof::Foreign(_) => Failure::cannot_read(format!("{}: {error}", file.display()), "replay ID prove SEQ"),
+        InvalidProof::Foreign(_) => Failure::cannot_read(format!("{}: {error}", file.display()), "replay ID prove SEQ"),
         other => mismatch(format!("{}: {other}", file.display())),
     })?;
     let base = &shown.checkpoint;

@@ -16,8 +16,8 @@ use super::target::{TargetLog, next_command};
 use super::text;
 use crate::ids::short;
 use crate::json::document::Object;
-use crate::json::schedules::HappenedJson;
-use crate::schedules::{self, Happened, events};
+use crate::json::schedules::ScheduleEntryJson;
+use crate::schedules::{self, ScheduleEntry, events};
 
 /// The schedule that a command is about.
 pub struct Schedule {
@@ -48,7 +48,7 @@ impl Schedule {
             object.member("log", &location)?;
             object.member("id", &self.id().to_string())?;
             let all = events(&*self.log.reader, &self.entry);
-            object.list("events", all.map(|happened| Ok::<_, Failure>(HappenedJson::new(&happened?)?)))?;
+            object.list("events", all.map(|happened| Ok::<_, Failure>(ScheduleEntryJson::new(&happened?)?)))?;
             object.end()?;
             return Ok(code::OK);
         }
@@ -105,13 +105,13 @@ impl Schedule {
 
 /// Consecutive fires.
 #[derive(Default)]
-struct Fires(Vec<Happened>);
+struct Fires(Vec<ScheduleEntry>);
 
 impl Fires {
     /// Writes the fires as one row, and returns the execution that was started last.
     fn write(&mut self, table: &mut Table, screen: &Screen<'_>) -> Option<ExecutionId> {
         let fires = std::mem::take(&mut self.0);
-        let fired = |happened: &Happened| match &happened.event {
+        let fired = |happened: &ScheduleEntry| match &happened.event {
             Ok(ScheduleEvent::Fired(fired)) => Some(fired.clone()),
             _ => None,
         };
@@ -133,7 +133,7 @@ impl Fires {
     }
 }
 
-fn row(table: &mut Table, screen: &Screen<'_>, happened: &Happened) {
+fn row(table: &mut Table, screen: &Screen<'_>, happened: &ScheduleEntry) {
     let (tone, what, details) = match &happened.event {
         Ok(event) => {
             let tone = if matches!(event, ScheduleEvent::Skipped(_)) { Tone::Warning } else { Tone::Plain };

@@ -18,10 +18,10 @@ use super::surroundings::Opener;
 use super::text;
 use crate::ids::short;
 use crate::json::document::Object;
-use crate::json::log::{CheckedJson, WholeJson};
+use crate::json::log::{LogVerificationJson, VerifiedExecutionJson};
 use crate::reading::stream_of;
 use crate::verify::Verdict;
-use crate::verify_log::{Checked, Whole};
+use crate::verify_log::{LogVerification, VerifiedExecution};
 
 /// What was counted.
 #[derive(Default)]
@@ -43,7 +43,7 @@ struct Totals {
 
 impl Totals {
     /// Counts an execution and returns it; `None` if the list of executions cannot be read any further.
-    fn take(&mut self, checked: Result<Checked, ReadError>) -> Option<Checked> {
+    fn take(&mut self, checked: Result<VerifiedExecution, ReadError>) -> Option<VerifiedExecution> {
         match checked {
             Ok(checked) => {
                 self.add(&checked);
@@ -56,7 +56,7 @@ impl Totals {
         }
     }
 
-    fn add(&mut self, checked: &Checked) {
+    fn add(&mut self, checked: &VerifiedExecution) {
         if let Some(Verdict::PrunedMeanwhile { .. }) = checked.first() {
             self.pruned_meanwhile += 1;
             return;
@@ -83,7 +83,7 @@ pub fn write(
     (open, shows_progress): (Opener<'_>, bool),
     json: bool,
 ) -> Result<i32, Failure> {
-    let whole = Whole::check(path, open).map_err(|error| match error {
+    let whole = LogVerification::check(path, open).map_err(|error| match error {
         // `Failure::open` would suggest this very command.
         OpenError::Damaged { .. } => damaged(location).with_details(vec![text::clean(&error.to_string())]),
         other => Failure::open(&other),
@@ -95,10 +95,10 @@ pub fn write(
         object.member("log", &location)?;
         let checked = whole.executions(&progress).map_while(|checked| {
             let checked = totals.take(checked)?;
-            Some(serde_json::value::to_raw_value(&CheckedJson::from(&checked)).map_err(Failure::from))
+            Some(serde_json::value::to_raw_value(&VerifiedExecutionJson::from(&checked)).map_err(Failure::from))
         });
         object.list("executions", checked)?;
-        object.member("whole", &WholeJson::new(&whole, totals.pruned_meanwhile, totals.unread.clone()))?;
+        object.member("whole", &LogVerificationJson::new(&whole, totals.pruned_meanwhile, totals.unread.clone()))?;
         object.member("ok", &is_intact(&whole, &totals))?;
         object.end()?;
     } else {
@@ -131,12 +131,12 @@ pub fn write(
     if is_intact(&whole, &totals) { Ok(code::OK) } else { Err(damaged(location)) }
 }
 
-fn is_intact(whole: &Whole, totals: &Totals) -> bool {
+fn is_intact(whole: &LogVerification, totals: &Totals) -> bool {
     totals.damaged.is_empty() && whole.findings.is_empty() && totals.unread.is_none()
 }
 
 /// Adds the row of a damaged execution. The reason is left out if it is the same as in the row above.
-fn row(table: &mut Table, checked: &Checked, last_reason: &mut String) {
+fn row(table: &mut Table, checked: &VerifiedExecution, last_reason: &mut String) {
     table.row(vec![
         Cell::new(format!("…{}", short(checked.head.id))).tone(Tone::Strong),
         Cell::new(text::clean(checked.head.workflow())),
@@ -155,7 +155,7 @@ fn row(table: &mut Table, checked: &Checked, last_reason: &mut String) {
 }
 
 /// Writes the findings that are not about a damaged execution in the table.
-fn log_findings(screen: &mut Screen<'_>, whole: &Whole, totals: &Totals) -> io::Result<()> {
+fn log_findings(screen: &mut Screen<'_>, whole: &LogVerification, totals: &Totals) -> io::Result<()> {
     let findings = whole.other_findings(&totals.damaged);
     for finding in &findings {
         screen.paragraph(0, Tone::Bad, &text::clean(&finding.to_string()))?;
@@ -177,7 +177,7 @@ fn log_findings(screen: &mut Screen<'_>, whole: &Whole, totals: &Totals) -> io::
 }
 
 /// Writes the summary.
-fn write_totals(screen: &mut Screen<'_>, whole: &Whole, totals: &Totals) -> io::Result<()> {
+fn write_totals(screen: &mut Screen<'_>, whole: &LogVerification, totals: &Totals) -> io::Result<()> {
     let streams = whole.streams.map(|streams| format!(" in {}", text::count(streams, "stream"))).unwrap_or_default();
     let records = format!("{}{streams}", text::count(whole.records, "record"));
     let executions = text::count(totals.executions, "execution");
@@ -207,7 +207,7 @@ fn summary(screen: &mut Screen<'_>, name: &str, entry: &str) -> io::Result<()> {
 }
 
 /// Writes what is damaged and what is intact.
-fn write_damage(screen: &mut Screen<'_>, whole: &Whole, totals: &Totals, executions: &str) -> io::Result<()> {
+fn write_damage(screen: &mut Screen<'_>, whole: &LogVerification, totals: &Totals, executions: &str) -> io::Result<()> {
     match (&totals.unread, totals.damaged.len() as u64) {
         (Some(_), _) if totals.executions == 0 => {
             summary(screen, "unknown", "the executions could not be checked one by one")?;

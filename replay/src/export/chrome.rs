@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Told, outcome};
+use super::{Exported, outcome};
 use crate::ids::short;
 use crate::story::{AttemptRow, Outcome, What};
 use crate::time::rfc3339;
@@ -54,7 +54,7 @@ struct Slice {
 ///
 /// # Errors
 /// I/O errors of `out`.
-pub fn write(out: &mut dyn Write, exported: &Told<'_>) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, exported: &Exported<'_>) -> io::Result<()> {
     let mut trace = Trace { exported, events: Vec::new(), slices: HashMap::new(), flows: 0 };
     trace.processes();
     trace.execution();
@@ -82,7 +82,7 @@ pub fn write(out: &mut dyn Write, exported: &Told<'_>) -> io::Result<()> {
 }
 
 struct Trace<'a> {
-    exported: &'a Told<'a>,
+    exported: &'a Exported<'a>,
     events: Vec<TraceEvent>,
     slices: HashMap<(&'a str, u32), Slice>,
     flows: u64,

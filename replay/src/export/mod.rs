@@ -13,14 +13,14 @@ use crate::story::{AttemptRow, Outcome, Row, Story, TaskRow, What};
 
 /// The execution to export.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct Exported<'a> {
     /// Its entry in the index.
     pub head: &'a Head,
     /// Its events by task.
     pub story: &'a Story,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Exported<'a> {
     /// Returns when it started.
     fn start(&self) -> Timestamp {
         crate::reading::started(&self.head.entry)

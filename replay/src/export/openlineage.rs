@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::{Told, attempt_digest};
+use super::{Exported, attempt_digest};
 use crate::story::{AttemptRow, Outcome, TaskRow};
 use crate::time::rfc3339;
 use crate::words;
@@ -27,7 +27,7 @@ const NAMESPACE: &str = "cloaca";
 ///
 /// # Errors
 /// I/O errors of `out`.
-pub fn write(out: &mut dyn Write, exported: &Told<'_>) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, exported: &Exported<'_>) -> io::Result<()> {
     let mut events = vec![(exported.start(), execution(exported, "START", exported.start(), None))];
     for (_, task) in exported.tasks() {
         for attempt in &task.attempts {
@@ -82,7 +82,7 @@ fn event(kind: &str, time: Timestamp, run: Value, job: Value) -> Value {
     })
 }
 
-fn execution(exported: &Told<'_>, kind: &str, time: Timestamp, error: Option<&TaskError>) -> Value {
+fn execution(exported: &Exported<'_>, kind: &str, time: Timestamp, error: Option<&TaskError>) -> Value {
     let facets: Map<String, Value> =
         error.map(|error| ("errorMessage".to_owned(), error_facet(error))).into_iter().collect();
     let run = json!({"runId": exported.head.id.to_string(), "facets": facets});
@@ -93,7 +93,7 @@ fn job(name: &str) -> Value {
     json!({"namespace": NAMESPACE, "name": name})
 }
 
-fn run(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow, kind: &str, time: Timestamp) -> Value {
+fn run(exported: &Exported<'_>, task: &TaskRow, attempt: &AttemptRow, kind: &str, time: Timestamp) -> Value {
     let mut facets = Map::new();
     facets.insert("parent".to_owned(), parent(exported));
     if let (Outcome::Failed { error, .. }, "FAIL") = (&attempt.outcome, kind) {
@@ -112,11 +112,11 @@ fn run(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow, kind: &str, ti
     event
 }
 
-fn dataset(exported: &Told<'_>, key: &str) -> Value {
+fn dataset(exported: &Exported<'_>, key: &str) -> Value {
     json!({"namespace": NAMESPACE, "name": format!("{}.{key}", exported.head.workflow())})
 }
 
-fn parent(exported: &Told<'_>) -> Value {
+fn parent(exported: &Exported<'_>) -> Value {
     json!({
         "_producer": PRODUCER,
         "_schemaURL": PARENT,

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{Told, attempt_digest, outcome};
+use super::{Exported, attempt_digest, outcome};
 use crate::json::hex;
 use crate::story::{AttemptRow, Outcome, TaskRow};
 use crate::words;
@@ -24,7 +24,7 @@ const ERROR: u32 = 2;
 ///
 /// # Errors
 /// I/O errors of `out`.
-pub fn write(out: &mut dyn Write, exported: &Told<'_>) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, exported: &Exported<'_>) -> io::Result<()> {
     let scope = json!({"name": "cloacina-replay", "version": env!("CARGO_PKG_VERSION")});
     let resource = json!({"attributes": resource(exported)});
     write!(
@@ -40,7 +40,7 @@ pub fn write(out: &mut dyn Write, exported: &Told<'_>) -> io::Result<()> {
     out.write_all(b"\n]}]}]}\n")
 }
 
-fn resource(exported: &Told<'_>) -> Vec<Value> {
+fn resource(exported: &Exported<'_>) -> Vec<Value> {
     let mut attributes = vec![text("service.name", "cloaca")];
     if let Some((_, environment)) = exported.processes().last() {
         attributes.push(text("service.version", &environment.engine));
@@ -51,7 +51,7 @@ fn resource(exported: &Told<'_>) -> Vec<Value> {
     attributes
 }
 
-fn root(exported: &Told<'_>) -> Value {
+fn root(exported: &Exported<'_>) -> Value {
     let head = exported.head;
     let (code, message) = match head.status() {
         "Completed" => (Some(OK), ""),
@@ -68,12 +68,12 @@ fn root(exported: &Told<'_>) -> Value {
     span
 }
 
-fn reason<'a>(exported: &Told<'a>) -> &'a str {
+fn reason<'a>(exported: &Exported<'a>) -> &'a str {
     let state = exported.story.state.as_ref();
     state.map_or("", |state| state.reason())
 }
 
-fn span(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
+fn span(exported: &Exported<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
     let id = span_id(exported, &task.task, attempt.number);
     let mut span = base(exported, &root_id(exported), &id, &task.task, attempt.since, exported.ended(attempt));
     let mut attributes = vec![
@@ -105,7 +105,7 @@ fn span(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
     span
 }
 
-fn base(exported: &Told<'_>, parent: &str, id: &str, name: &str, begin: Timestamp, end: Timestamp) -> Value {
+fn base(exported: &Exported<'_>, parent: &str, id: &str, name: &str, begin: Timestamp, end: Timestamp) -> Value {
     json!({
         "traceId": hex(&exported.head.id.0),
         "spanId": id,
@@ -125,7 +125,7 @@ fn set_status(span: &mut Value, code: Option<u32>, message: &str) {
 }
 
 /// Returns links to the spans that caused this one: the previous attempt, or for a first attempt the dependencies.
-fn links(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Vec<Value> {
+fn links(exported: &Exported<'_>, task: &TaskRow, attempt: &AttemptRow) -> Vec<Value> {
     let link = |task: &str, number: u32, kind: &str| {
         json!({
             "traceId": hex(&exported.head.id.0),
@@ -143,11 +143,11 @@ fn links(exported: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Vec<Value
     ran.filter_map(|(_, up)| Some(link(&up.task, up.attempts.last()?.number, "dependency"))).collect()
 }
 
-fn root_id(exported: &Told<'_>) -> String {
+fn root_id(exported: &Exported<'_>) -> String {
     span_id(exported, "", 0)
 }
 
-fn span_id(exported: &Told<'_>, task: &str, attempt: u32) -> String {
+fn span_id(exported: &Exported<'_>, task: &str, attempt: u32) -> String {
     hex(&attempt_digest(exported.head.id, task, attempt)[..8])
 }
 

@@ -14,7 +14,7 @@ use super::facts::{ExecutionJson, collisions, tasks};
 use super::lines::Line;
 use super::{FORMAT, InvalidHistory};
 use crate::history::History;
-use crate::reading::{Definitions, Entry, Trouble};
+use crate::reading::{Definitions, Entry, HistoryError};
 use crate::story::Story;
 
 /// Why a history could not be written.
@@ -25,7 +25,7 @@ pub enum NotWritten {
     Output(#[from] io::Error),
     /// The events can no longer be read.
     #[error(transparent)]
-    Trouble(#[from] Trouble),
+    HistoryError(#[from] HistoryError),
 }
 
 impl From<serde_json::Error> for NotWritten {
@@ -93,7 +93,7 @@ pub fn write_history(
     out: &mut dyn Write,
     execution: &ExecutionJson,
     story: &Story,
-    entries: impl Iterator<Item = Result<Entry, Trouble>>,
+    entries: impl Iterator<Item = Result<Entry, HistoryError>>,
     definitions: &impl Definitions,
 ) -> Result<(), NotWritten> {
     let mut object = Object::begin(out, "history")?;
@@ -191,7 +191,7 @@ impl History {
             graphs.insert(fingerprint, Arc::new(graph.map_err(|error| InvalidHistory::Part(error.to_string()))?));
         }
         let entries = json.events.iter().map(EntryJson::entry).collect::<Result<_, _>>()?;
-        let trouble = json.trouble.map(Trouble::Told);
+        let trouble = json.trouble.map(HistoryError::Told);
         Ok(Self { head: json.execution.head()?, entries, graphs, verification: None, trouble })
     }
 }

@@ -20,7 +20,7 @@ use super::values::{ErasedJson, maybe, raw};
 use super::{InvalidHistory, time, unhex};
 use crate::reading::{started, stream_of};
 use crate::source::Head;
-use crate::story::{AttemptRow, Change, Met, Outcome, Story, TaskRow, Undeclared, What};
+use crate::story::{AttemptRow, Change, NamedCollision, Outcome, Story, TaskRow, Undeclared, What};
 use crate::time::rfc3339;
 use crate::verify::{Verdict, Verification};
 use crate::why::{How, Step};
@@ -314,7 +314,7 @@ impl UndeclaredJson {
 }
 
 impl CollisionJson {
-    fn new(met: &Met) -> Self {
+    fn new(met: &NamedCollision) -> Self {
         let writes = met.writes.iter().map(|(seq, task)| WriterJson { seq: *seq, writer: name(task.as_ref()) });
         Self { key: met.key.to_string(), writes: writes.collect(), taken: met.taken.clone() }
     }
@@ -514,7 +514,7 @@ impl StepJson {
                 How::Merged { .. } => "merged",
                 How::Dropped => "dropped",
                 How::Undeclared => "undeclared",
-                How::NotThere => "not_there",
+                How::MomentError => "not_there",
             },
             seq: write.map(|write| write.seq),
             time: write.map(|write| rfc3339(write.time)),

@@ -9,15 +9,15 @@ use serde::Serialize;
 
 use super::facts::VerdictJson;
 use super::hex;
-use crate::doctor::{About, Ground};
+use crate::doctor::{About, DoctorReport};
 use crate::proof::{VerifiedProof, What};
 use crate::time::rfc3339;
-use crate::verify_log::{Checked, Whole, seq};
+use crate::verify_log::{LogVerification, VerifiedExecution, seq};
 use crate::words;
 
 /// An execution that was verified.
 #[derive(Debug, Serialize)]
-pub struct CheckedJson<'a> {
+pub struct VerifiedExecutionJson<'a> {
     id: String,
     workflow: Option<&'a str>,
     status: &'a str,
@@ -27,8 +27,8 @@ pub struct CheckedJson<'a> {
     first: Option<VerdictJson>,
 }
 
-impl<'a> From<&'a Checked> for CheckedJson<'a> {
-    fn from(checked: &'a Checked) -> Self {
+impl<'a> From<&'a VerifiedExecution> for VerifiedExecutionJson<'a> {
+    fn from(checked: &'a VerifiedExecution) -> Self {
         let head = &checked.head;
         Self {
             id: head.id.to_string(),
@@ -59,7 +59,7 @@ impl From<&ReadError> for FindingJson {
 
 /// The result of verifying a log, without its executions.
 #[derive(Debug, Serialize)]
-pub struct WholeJson {
+pub struct LogVerificationJson {
     records: u64,
     streams: Option<u64>,
     digest: Option<String>,
@@ -68,11 +68,11 @@ pub struct WholeJson {
     unreadable: Option<String>,
 }
 
-impl WholeJson {
+impl LogVerificationJson {
     /// Converts the result to JSON. `pruned_meanwhile` counts executions that were pruned during verification.
     /// `unreadable` is the reason if not all executions could be verified.
     #[must_use]
-    pub fn new(whole: &Whole, pruned_meanwhile: u64, unreadable: Option<String>) -> Self {
+    pub fn new(whole: &LogVerification, pruned_meanwhile: u64, unreadable: Option<String>) -> Self {
         Self {
             records: whole.records,
             streams: whole.streams,
@@ -86,7 +86,7 @@ impl WholeJson {
 
 /// The findings of the doctor.
 #[derive(Debug, Serialize)]
-pub struct GroundJson {
+pub struct DoctorJson {
     files_bytes: u64,
     index_bytes: u64,
     file_system: FileSystemJson,
@@ -134,8 +134,8 @@ struct WarningJson {
     says: String,
 }
 
-impl From<&Ground> for GroundJson {
-    fn from(ground: &Ground) -> Self {
+impl From<&DoctorReport> for DoctorJson {
+    fn from(ground: &DoctorReport) -> Self {
         let found = &ground.diagnosis;
         let FileSystem { kind, free, size, .. } = &found.file_system;
         let micros = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);

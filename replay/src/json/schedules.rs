@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::values::{maybe, raw};
-use crate::schedules::Happened;
+use crate::schedules::ScheduleEntry;
 use crate::time::rfc3339;
 
 /// One event. Members that its kind does not have are omitted.
 #[derive(Default, Serialize)]
-pub struct HappenedJson {
+pub struct ScheduleEntryJson {
     seq: u64,
     time: String,
     /// The name of its kind; `null` if it cannot be read.
@@ -52,12 +52,12 @@ pub struct HappenedJson {
     next: Option<String>,
 }
 
-impl HappenedJson {
+impl ScheduleEntryJson {
     /// Converts an event to JSON.
     ///
     /// # Errors
     /// Never for an event of this library.
-    pub fn new(happened: &Happened) -> serde_json::Result<Self> {
+    pub fn new(happened: &ScheduleEntry) -> serde_json::Result<Self> {
         let begin = Self { seq: happened.seq, time: rfc3339(happened.time), ..Self::default() };
         let event = match &happened.event {
             Ok(event) => event,

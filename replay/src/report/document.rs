@@ -12,7 +12,7 @@ use super::layout::{Layout, layout};
 use super::page::{self, Origin};
 use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{ExecutionJson, VerificationJson};
-use crate::reading::{Definitions, Trouble, entries};
+use crate::reading::{Definitions, HistoryError, entries};
 use crate::source;
 use crate::story::tell;
 use crate::verify::verify;
@@ -28,14 +28,14 @@ pub enum NotReported {
     Output(#[from] io::Error),
     /// The events can no longer be read.
     #[error(transparent)]
-    Trouble(#[from] Trouble),
+    HistoryError(#[from] HistoryError),
 }
 
 impl From<NotWritten> for NotReported {
     fn from(error: NotWritten) -> Self {
         match error {
             NotWritten::Output(error) => Self::Output(error),
-            NotWritten::Trouble(trouble) => Self::Trouble(trouble),
+            NotWritten::HistoryError(trouble) => Self::HistoryError(trouble),
         }
     }
 }

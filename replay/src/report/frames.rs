@@ -15,7 +15,7 @@ use super::contexts::{Changes, Contexts};
 use crate::fold::Folder;
 use crate::json::values::raw;
 use crate::moment::{task_of, writer};
-use crate::reading::{Definitions, Entry, Trouble};
+use crate::reading::{Definitions, Entry, HistoryError};
 
 /// The changes of one event.
 #[derive(Debug, Default, Serialize)]
@@ -108,7 +108,7 @@ impl<D: Definitions> Framer<D> {
     ///
     /// # Errors
     /// As [`Folder::step`]; later calls return `None`.
-    pub fn step(&mut self, entry: &Entry) -> Result<Option<Frame>, Trouble> {
+    pub fn step(&mut self, entry: &Entry) -> Result<Option<Frame>, HistoryError> {
         let Some(mut folder) = self.folder.take() else { return Ok(None) };
         let state = folder.step(entry)?;
         let frame = self.frame(state, entry).map_err(|error| wrong(entry, state.id(), &error))?;
@@ -231,8 +231,8 @@ fn written_by_task(event: &Event) -> Option<(&TaskId, &Key)> {
     }
 }
 
-fn wrong(entry: &Entry, id: ExecutionId, error: &serde_json::Error) -> Trouble {
-    Trouble::Undecodable {
+fn wrong(entry: &Entry, id: ExecutionId, error: &serde_json::Error) -> HistoryError {
+    HistoryError::Undecodable {
         id,
         seq: entry.seq,
         why: cloacina_engine::core::codec::DecodeError::Broken { what: "a value".to_owned(), why: error.to_string() },

@@ -3,7 +3,7 @@
 //!
 //! The server listens on the loopback interface only, and answers only requests with the secret token in its address,
 //! which is new for each run. It never changes the log. Pages receive updates as server-sent events. The server itself
-//! learns of changes by long polling: the engine that has the log answers a waiting request when the log has grown.
+//! learns of changes by long polling: the engine that has the log open answers a waiting request when the log has grown.
 
 mod connections;
 mod follow;

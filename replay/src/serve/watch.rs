@@ -1,7 +1,7 @@
 //! The present state of the log: read through the engine that has it, or from its files if no engine has it.
 //!
 //! While at least one page listens, a thread waits for the log to grow and then wakes all pages. The engine that has
-//! the log answers the thread's request only when the log has grown. If no engine has the log, the thread polls its
+//! the log answers the thread's request only when the log has grown. If no engine has the log open, the thread polls its
 //! files, which show whether an engine has opened it since.
 
 use std::fs;
@@ -16,7 +16,7 @@ use cloacina_store::log::{LogReader, Notices, OpenError, ReadError};
 use serde::Serialize;
 use tokio::sync::watch::{Receiver, Sender};
 
-use crate::reading::{Definitions, Trouble};
+use crate::reading::{Definitions, HistoryError};
 
 /// How long to wait for the log to grow before asking again.
 const WAIT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Whether the page is live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Liveness {
-    /// Whether an engine has the log, so that changes are shown at once.
+    /// Whether an engine has the log open, so that changes are shown at once.
     pub live: bool,
     /// The reason, if it is not live.
     pub why: String,
@@ -35,7 +35,7 @@ pub struct Liveness {
 
 impl Liveness {
     fn of(live: bool) -> Self {
-        let why = if live { "" } else { "no engine has the log; this is its last state" };
+        let why = if live { "" } else { "no engine has the log open; this is its last state" };
         Self { live, why: why.to_owned() }
     }
 }
@@ -194,7 +194,7 @@ impl LogWatch {
     }
 }
 
-/// Returns the notices of the engine that has the log; none if it does not answer at the moment.
+/// Returns the notices of the engine that has the log open; none if it does not answer at the moment.
 fn notices(reader: &dyn LogReader) -> Arc<Notices> {
     Arc::new(reader.notices().unwrap_or_default())
 }
@@ -224,7 +224,7 @@ fn files(path: &Path) -> Vec<FileState> {
 }
 
 impl Definitions for Arc<LogWatch> {
-    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble> {
+    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, HistoryError> {
         let reader = self.reader();
         (&*reader as &dyn LogReader).load(fingerprint)
     }

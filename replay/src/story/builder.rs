@@ -11,10 +11,10 @@ use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::{Execution, Status};
 use cloacina_engine::core::time::Timestamp;
 
-use super::{AttemptRow, Change, Met, Outcome, Row, Story, TaskRow, Undeclared, What};
+use super::{AttemptRow, Change, NamedCollision, Outcome, Row, Story, TaskRow, Undeclared, What};
 use crate::fold::Folder;
 use crate::moment::writer;
-use crate::reading::{Definitions, Entry, Trouble};
+use crate::reading::{Definitions, Entry, HistoryError};
 
 /// Groups events into a [`Story`].
 ///
@@ -23,7 +23,7 @@ use crate::reading::{Definitions, Entry, Trouble};
 pub fn tell<D: Definitions>(
     id: ExecutionId,
     definitions: D,
-    entries: impl Iterator<Item = Result<Entry, Trouble>>,
+    entries: impl Iterator<Item = Result<Entry, HistoryError>>,
 ) -> Story {
     let mut builder = StoryBuilder {
         events: 0,
@@ -49,7 +49,7 @@ pub fn tell<D: Definitions>(
 
 struct StoryBuilder<D> {
     events: u64,
-    trouble: Option<Trouble>,
+    trouble: Option<HistoryError>,
     /// Folds the events; `None` after one that could not be folded.
     folder: Option<Folder<D>>,
     /// The rows that are not about tasks.
@@ -253,9 +253,9 @@ impl<D: Definitions> StoryBuilder<D> {
         seen.map(|(key, seq)| Undeclared { key, seq, writer: self.writer_of(seq) }).collect()
     }
 
-    fn named_collision(&self, collision: &Collision) -> Met {
+    fn named_collision(&self, collision: &Collision) -> NamedCollision {
         let writes = collision.writes.iter().map(|seq| (*seq, self.writer_of(*seq))).collect();
-        Met { key: collision.key.clone(), writes, taken: collision.taken.clone() }
+        NamedCollision { key: collision.key.clone(), writes, taken: collision.taken.clone() }
     }
 
     fn writer_of(&self, seq: Seq) -> Option<TaskId> {
@@ -274,7 +274,7 @@ impl<D: Definitions> StoryBuilder<D> {
             rows.push(Row { first, last, time, what: What::Task(row) });
         }
         rows.sort_by_key(|row| row.first);
-        Story { rows, events: self.events, state, trouble: self.trouble, removed: self.removed, is_left: false }
+        Story { rows, events: self.events, state, trouble: self.trouble, removed: self.removed, is_orphaned: false }
     }
 }
 

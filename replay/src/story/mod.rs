@@ -11,7 +11,7 @@ use cloacina_engine::core::standing::{ExecutionStatus, Standing};
 use cloacina_engine::core::state::{Execution, Status, TaskState};
 use cloacina_engine::core::time::Timestamp;
 
-use crate::reading::Trouble;
+use crate::reading::HistoryError;
 
 pub use builder::tell;
 
@@ -25,18 +25,18 @@ pub struct Story {
     /// The state after the last event; `None` if not all events could be folded.
     pub state: Option<Execution>,
     /// Why reading or folding stopped.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<HistoryError>,
     /// The tasks that a recovery with another graph removed, each with the event of that recovery.
     pub removed: Vec<(TaskId, Seq)>,
     /// Whether it is unfinished and nothing runs it.
-    is_left: bool,
+    is_orphaned: bool,
 }
 
 impl Story {
     /// Applies the execution's standing: if nothing runs the execution, its open attempts are not running either.
     #[must_use]
     pub fn standing(mut self, standing: &Standing) -> Self {
-        if !standing.status.is_left() {
+        if !standing.status.is_orphaned() {
             return self;
         }
         for row in &mut self.rows {
@@ -47,7 +47,7 @@ impl Story {
                 attempt.outcome = Outcome::Left;
             }
         }
-        self.is_left = true;
+        self.is_orphaned = true;
         self
     }
 
@@ -77,15 +77,15 @@ impl Story {
 
     /// Whether the execution is unfinished and nothing runs it.
     #[must_use]
-    pub fn is_left(&self) -> bool {
-        self.is_left
+    pub fn is_orphaned(&self) -> bool {
+        self.is_orphaned
     }
 
     /// Returns the name of a task's state at the end: `NotRunning` for an open attempt if nothing runs the execution.
     #[must_use]
     pub fn state_name(&self, state: TaskState) -> &'static str {
         match state {
-            TaskState::Running { .. } | TaskState::Deferred { .. } if self.is_left => {
+            TaskState::Running { .. } | TaskState::Deferred { .. } if self.is_orphaned => {
                 ExecutionStatus::NotRunning.name()
             }
             other => other.name(),
@@ -151,7 +151,7 @@ pub enum What {
         /// The reason; empty if it completed.
         reason: String,
         /// The collisions at the join of the graph's leaves.
-        collisions: Vec<Met>,
+        collisions: Vec<NamedCollision>,
     },
     /// The body of the event was erased.
     Erased,
@@ -171,7 +171,7 @@ pub struct TaskRow {
     /// Whether the execution ended before the task.
     pub cancelled: bool,
     /// The collisions at the join of its dependencies.
-    pub collisions: Vec<Met>,
+    pub collisions: Vec<NamedCollision>,
 }
 
 impl TaskRow {
@@ -266,7 +266,7 @@ pub struct Undeclared {
 
 /// A collision at a join, with the names of the writing tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Met {
+pub struct NamedCollision {
     /// The key.
     pub key: Key,
     /// The colliding writes, each with its task; `None` for the input.

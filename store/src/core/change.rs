@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::writer::Writer;
 use crate::bytes::Malformed;
 use crate::index::StreamState;
-use crate::keeper::{ChangeError, Changed, Erase, MOST_ERASED, MOST_PRUNED, Prune};
+use crate::keeper::{ChangeError, Changed, Erase, MAX_ERASED, MAX_PRUNED, Prune};
 use crate::log::{AppendError, ReadError};
-use crate::log_event::{Checkpoint, Dropped, Erased, LogEvent, Pruned, Wiped};
+use crate::log_event::{Checkpoint, Erased, ErasedRecord, LogEvent, Pruned, PrunedStream};
 use crate::paging::Records;
 use crate::record::{Body, Hash, StreamId, Timestamp};
 use crate::segments::Span;
@@ -56,17 +56,17 @@ impl Writer {
         let state = self.closed_stream(stream)?;
         records.sort_unstable();
         records.dedup_by_key(|(seq, _)| *seq);
-        if records.is_empty() || records.len() > MOST_ERASED {
-            let what = format!("between 1 and {MOST_ERASED} records can be erased at once, not {}", records.len());
+        if records.is_empty() || records.len() > MAX_ERASED {
+            let what = format!("between 1 and {MAX_ERASED} records can be erased at once, not {}", records.len());
             return Err(ChangeError::Refused(what));
         }
         if let Some((seq, _)) = records.iter().find(|(seq, _)| *seq >= state.records) {
             return Err(ChangeError::Refused(format!("{stream} has no seq {seq}, it has {} records", state.records)));
         }
         let commitments = self.commitments(stream, records.iter().map(|(seq, _)| *seq).collect())?;
-        let records: Vec<Wiped> = records
+        let records: Vec<ErasedRecord> = records
             .into_iter()
-            .filter_map(|(seq, note)| Some(Wiped { seq, commitment: *commitments.get(&seq)?, note }))
+            .filter_map(|(seq, note)| Some(ErasedRecord { seq, commitment: *commitments.get(&seq)?, note }))
             .collect();
         if records.is_empty() {
             return Ok(Changed::default());
@@ -99,12 +99,12 @@ impl Writer {
 
     fn prune(&mut self, prune: Prune, time: Timestamp) -> Result<Changed, ChangeError> {
         let Prune { streams, archive, reason, by } = prune;
-        if streams.len() > MOST_PRUNED {
-            let what = format!("at most {MOST_PRUNED} streams can be pruned at once, not {}", streams.len());
+        if streams.len() > MAX_PRUNED {
+            let what = format!("at most {MAX_PRUNED} streams can be pruned at once, not {}", streams.len());
             return Err(ChangeError::Refused(what));
         }
         let core = self.core();
-        let mut dropped: Vec<Dropped> = Vec::with_capacity(streams.len());
+        let mut dropped: Vec<PrunedStream> = Vec::with_capacity(streams.len());
         let mut spans: Vec<Span> = Vec::new();
         let mut seen = BTreeSet::new();
         for (stream, head) in streams.into_iter().filter(|(stream, _)| seen.insert(*stream)) {
@@ -117,14 +117,14 @@ impl Writer {
             let frames = core.query(|index| index.frames(stream, 0, usize::MAX - 1))?;
             spans.extend(frames.iter().map(|frame| frame.span));
             let StreamState { kind, records, bytes, started, last, .. } = state;
-            dropped.push(Dropped { stream, kind, records, bytes, head, times: (started, last) });
+            dropped.push(PrunedStream { stream, kind, records, bytes, head, times: (started, last) });
         }
         if dropped.is_empty() {
             return Ok(Changed::default());
         }
         let records = dropped.iter().map(|dropped| dropped.records).sum();
         let changed = Changed { streams: dropped.len() as u64, records, already: 0 };
-        let event = |streams: &[Dropped]| {
+        let event = |streams: &[PrunedStream]| {
             let (reason, by) = (reason.clone(), by.clone());
             LogEvent::Pruned(Pruned { streams: streams.to_vec(), archive, reason, by })
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::index::{FrameAt, IndexError, Part, StreamState};
 use crate::layout::definition;
 use crate::layout::frame::{FrameHeader, FrameOrigin, StoredFrame};
-use crate::log_event::{Dropped, LogEvent};
+use crate::log_event::{LogEvent, PrunedStream};
 use crate::record::{Hash, StreamId, StreamKind};
 use crate::segments::walk::{Group, Item, LocatedItem};
 use crate::segments::{SegmentError, Span, damaged_at};
@@ -67,7 +67,7 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, IndexError>> Fold<Known>
     /// Adds what an event of the log's own stream says about other streams.
     pub(crate) fn event(&mut self, event: &LogEvent, end: u64) {
         let LogEvent::Pruned(pruned) = event else { return };
-        for Dropped { stream, kind, records, bytes, head, times } in &pruned.streams {
+        for PrunedStream { stream, kind, records, bytes, head, times } in &pruned.streams {
             let (started, last) = *times;
             let state = StreamState {
                 kind: *kind,

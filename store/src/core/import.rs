@@ -12,7 +12,7 @@ use crate::archive::ArchiveReader;
 use crate::keeper::{ChangeError, Changed};
 use crate::layout::frame;
 use crate::log::{Definition, Erasure, Listing, LogReader, ReadError, StreamEntry};
-use crate::log_event::{Erased, Imported, LogEvent, Wiped};
+use crate::log_event::{Erased, ErasedRecord, Imported, LogEvent};
 use crate::record::{Body, Hash, Record, StreamId, Timestamp};
 
 /// The maximum number of records in an imported frame, and its approximate maximum size in bytes.
@@ -150,10 +150,10 @@ fn erasure_events(stream: StreamId, erasures: Vec<Erasure>, records: &[Record]) 
     };
     let mut events: Vec<Erased> = Vec::new();
     for Erasure { seq, note, reason, by, .. } in erasures {
-        let wiped = Wiped { seq, commitment: commitment_of(seq), note };
+        let wiped = ErasedRecord { seq, commitment: commitment_of(seq), note };
         match events.last_mut() {
             Some(last)
-                if (&last.reason, &last.by) == (&reason, &by) && last.records.len() < crate::keeper::MOST_ERASED =>
+                if (&last.reason, &last.by) == (&reason, &by) && last.records.len() < crate::keeper::MAX_ERASED =>
             {
                 last.records.push(wiped);
             }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, test_kill_process};
 use super::files::{self, Access};
 use super::holders::{self, Process};
 use super::{io_error, sync_directory};
-use crate::forks::KeptOut;
+use crate::forks::CloseInForks;
 use crate::log::OpenError;
 
 pub(crate) const NAME: &str = "lock";
@@ -34,7 +34,7 @@ pub(crate) struct DirectoryLock {
 #[derive(Debug)]
 struct LockFile {
     /// Unregisters the descriptor before it is closed.
-    _kept_out: KeptOut,
+    _kept_out: CloseInForks,
     file: File,
     /// The process that opened it: a fork must not unlock the file of its parent.
     process: u32,
@@ -42,7 +42,7 @@ struct LockFile {
 
 impl LockFile {
     fn new(file: File) -> Self {
-        Self { _kept_out: KeptOut::new(&file), file, process: std::process::id() }
+        Self { _kept_out: CloseInForks::new(&file), file, process: std::process::id() }
     }
 
     fn open_to_read(directory: &Path) -> io::Result<Self> {
@@ -192,7 +192,7 @@ fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenErr
 
 /// The error for a lock that is still held although its owner is gone or unknown.
 pub(crate) fn left_locked(directory: &Path, file: &File, owner: u32) -> OpenError {
-    OpenError::LeftLocked { path: directory.to_owned(), owner, holders: holders::of(file) }
+    OpenError::OrphanedLock { path: directory.to_owned(), owner, holders: holders::of(file) }
 }
 
 /// The process in the lock file if it may still hold the lock, otherwise the processes that have the lock file

@@ -12,7 +12,7 @@ use super::*;
 use crate::core::fold::Fold;
 use crate::layout::frame::{FrameHeader, FrameOrigin, ListingChange};
 use crate::layout::head::LogId;
-use crate::log_event::{Dropped, LogEvent, Pruned};
+use crate::log_event::{LogEvent, Pruned, PrunedStream};
 use crate::record::Timestamp;
 
 const LOG: LogId = LogId([9; 16]);
@@ -170,7 +170,7 @@ impl<'a> History<'a> {
             for stream in streams {
                 let Some((state, frames)) = model.streams.get_mut(&stream) else { continue };
                 let StreamState { kind, records, bytes, head, started, last, .. } = state.clone();
-                dropped.push(Dropped { stream, kind, records, bytes, head, times: (started, last) });
+                dropped.push(PrunedStream { stream, kind, records, bytes, head, times: (started, last) });
                 (state.pruned, state.open, state.end, state.label) = (true, false, end, Arc::from([]));
                 frames.clear();
             }

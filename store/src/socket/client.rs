@@ -14,7 +14,7 @@ use crate::core::read::checked_records;
 use crate::core::verify::Verified;
 use crate::directory::holders::{self, Process};
 use crate::directory::lock_file;
-use crate::forks::KeptOut;
+use crate::forks::CloseInForks;
 use crate::keeper::{Change, ChangeError, Changed};
 use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::merkle::Node;
@@ -206,7 +206,7 @@ fn connect(directory: &Path) -> io::Result<UnixStream> {
 }
 
 fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, limits: TimeLimits) -> io::Result<Vec<u8>> {
-    let _kept_out = KeptOut::new(stream);
+    let _kept_out = CloseInForks::new(stream);
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     // A rejected reader gets the reason before it sends its request, and the connection may then be closed.
     let sent = request.encode().map_err(io::Error::other).and_then(|request| transport::send(stream, &request));

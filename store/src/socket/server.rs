@@ -22,7 +22,7 @@ use crate::core::Core;
 use crate::core::read::Budget;
 use crate::core::verify::verify_unless;
 use crate::descriptors::above_standard_streams;
-use crate::forks::KeptOut;
+use crate::forks::CloseInForks;
 use crate::keeper::ChangeError;
 use crate::layout::frame::StoredFrame;
 use crate::log::{LogReader, Notices, ReadError, StreamFilter};
@@ -148,7 +148,7 @@ impl Connections {
 pub(crate) struct Server {
     directory: PathBuf,
     /// A fork that kept the listener would keep readers waiting. The connections that it accepted go with it.
-    _kept_out: KeptOut,
+    _kept_out: CloseInForks,
     listener: Arc<UnixListener>,
     stopping: Arc<AtomicBool>,
     connections: Arc<Mutex<Connections>>,
@@ -159,7 +159,7 @@ impl Server {
     /// Starts the server. The caller holds the log's lock.
     pub(crate) fn start(directory: &Path, core: Arc<Core>, messages: Sender<Message>) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
-        let kept_out = KeptOut::new(&*listener);
+        let kept_out = CloseInForks::new(&*listener);
         let stopping = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(Mutex::new(Connections::default()));
         let acceptor = Acceptor {

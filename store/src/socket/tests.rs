@@ -122,9 +122,9 @@ fn requests_come_over_as_they_were_sent() {
 #[test]
 fn the_largest_change_is_not_too_long_for_a_request() {
     let text = || "x".repeat(1_000);
-    let streams = vec![(StreamId::from_bytes([255; 16]), Hash([255; 32])); crate::keeper::MOST_PRUNED];
+    let streams = vec![(StreamId::from_bytes([255; 16]), Hash([255; 32])); crate::keeper::MAX_PRUNED];
     let prune = Prune { streams, archive: Some(Hash([9; 32])), reason: text(), by: text() };
-    let records = vec![(u64::MAX, vec![255; 1_000]); crate::keeper::MOST_ERASED];
+    let records = vec![(u64::MAX, vec![255; 1_000]); crate::keeper::MAX_ERASED];
     let erase = Erase { stream: stream(), records, reason: text(), by: text() };
     for change in [Change::Prune(prune), Change::Erase(erase)] {
         let bytes = Request::Change(change.clone()).encode().unwrap();

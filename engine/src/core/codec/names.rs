@@ -19,7 +19,7 @@ const CAPACITY: usize = 1024;
 /// Longer names are not interned, so that the table stays small.
 const MAX_LENGTH: usize = 128;
 
-/// Recent names of tasks and keys, for [`decode_event_among`](super::decode_event_among).
+/// Recent names of tasks and keys, for [`decode_event_interned`](super::decode_event_interned).
 #[derive(Debug)]
 pub struct Names {
     /// Each name is in the slot of its hash, where it replaces an older one. Without slots, nothing is interned.

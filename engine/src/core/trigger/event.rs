@@ -54,7 +54,7 @@ pub enum TriggerEvent {
     /// It fired, and started an execution.
     Fired(TriggerFired),
     /// It fired without starting an execution.
-    Dropped(TriggerDropped),
+    PrunedStream(TriggerDropped),
 }
 
 /// A trigger, as the program defines it.

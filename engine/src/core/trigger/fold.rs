@@ -66,7 +66,7 @@ impl Trigger {
                 self.check_enabled()?;
                 self.fires += 1;
             }
-            TriggerEvent::Dropped(_) => {
+            TriggerEvent::PrunedStream(_) => {
                 self.check_enabled()?;
                 self.drops += 1;
             }

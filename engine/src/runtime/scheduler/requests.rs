@@ -43,7 +43,7 @@ impl Scheduler {
     /// Returns why a request on an execution that is not live is rejected.
     pub(super) fn not_live(&self, execution: ExecutionId) -> EngineError {
         if let Some(standing) = self.services.standings.held(execution) {
-            let why = format!("it is {}: {}", standing.status.in_a_sentence(), standing.advice().unwrap_or_default());
+            let why = format!("it is {}: {}", standing.status.lowercase(), standing.advice().unwrap_or_default());
             return EngineError::Rejected { execution, why };
         }
         match self.services.log.stream(stream_of(execution)) {

@@ -322,7 +322,7 @@ fn one_of_each_of_a_trigger() -> Vec<TriggerEvent> {
         TriggerEvent::Enabled(request()),
         TriggerEvent::Disabled(request()),
         TriggerEvent::Fired(TriggerFired { execution: ExecutionId([5; 16]), context: [0xab; 32] }),
-        TriggerEvent::PrunedStream(TriggerDropped {
+        TriggerEvent::Dropped(TriggerDropped {
             context: [0xab; 32],
             why: DropCause::SameContextRuns(ExecutionId([6; 16])),
         }),

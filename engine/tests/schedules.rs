@@ -334,7 +334,7 @@ fn a_fire_starts_an_execution_unless_one_with_the_same_context_runs() {
 
     let running = ExecutionId([1; 16]);
     let decision = trigger::decide(&mut state, fires(Some(running), None), Timestamp(2)).unwrap();
-    let [trigger::Recorded { event: TriggerEvent::PrunedStream(dropped), .. }] = &decision.events[..] else {
+    let [trigger::Recorded { event: TriggerEvent::Dropped(dropped), .. }] = &decision.events[..] else {
         panic!("{:?}", decision.events)
     };
     assert_eq!(dropped.why, DropCause::SameContextRuns(running));

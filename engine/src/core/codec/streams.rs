@@ -84,7 +84,7 @@ pub fn encode_trigger_event(event: &TriggerEvent) -> Vec<u8> {
         TriggerEvent::Defined(body) => encode_body(EVENT, kind, body),
         TriggerEvent::Enabled(body) | TriggerEvent::Disabled(body) => encode_body(EVENT, kind, body),
         TriggerEvent::Fired(body) => encode_body(EVENT, kind, body),
-        TriggerEvent::PrunedStream(body) => encode_body(EVENT, kind, body),
+        TriggerEvent::Dropped(body) => encode_body(EVENT, kind, body),
     }
 }
 
@@ -100,7 +100,7 @@ pub fn decode_trigger_event(bytes: &[u8]) -> Result<TriggerEvent, DecodeError> {
         49 => TriggerEvent::Enabled(decode::<Request>(what, body)?),
         50 => TriggerEvent::Disabled(decode::<Request>(what, body)?),
         51 => TriggerEvent::Fired(decode::<TriggerFired>(what, body)?),
-        52 => TriggerEvent::PrunedStream(decode::<TriggerDropped>(what, body)?),
+        52 => TriggerEvent::Dropped(decode::<TriggerDropped>(what, body)?),
         _ => return Err(unknown_kind("a trigger's event", kind)),
     })
 }
@@ -154,7 +154,7 @@ impl TriggerEvent {
             Self::Enabled(_) => 49,
             Self::Disabled(_) => 50,
             Self::Fired(_) => 51,
-            Self::PrunedStream(_) => 52,
+            Self::Dropped(_) => 52,
         }
     }
 

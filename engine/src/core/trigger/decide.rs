@@ -78,7 +78,7 @@ pub fn decide(state: &mut Trigger, command: Command, now: Timestamp) -> Result<D
         Command::Fire { context, execution, same_runs, refused } => {
             let runs = same_runs.filter(|_| !state.definition().allow_concurrent).map(DropCause::SameContextRuns);
             match runs.or(refused.map(DropCause::Refused)) {
-                Some(why) => TriggerEvent::PrunedStream(TriggerDropped { context, why }),
+                Some(why) => TriggerEvent::Dropped(TriggerDropped { context, why }),
                 None => {
                     decision.starts = Some(execution);
                     TriggerEvent::Fired(TriggerFired { execution, context })

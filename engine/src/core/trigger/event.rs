@@ -54,7 +54,7 @@ pub enum TriggerEvent {
     /// It fired, and started an execution.
     Fired(TriggerFired),
     /// It fired without starting an execution.
-    PrunedStream(TriggerDropped),
+    Dropped(TriggerDropped),
 }
 
 /// A trigger, as the program defines it.

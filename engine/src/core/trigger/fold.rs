@@ -66,7 +66,7 @@ impl Trigger {
                 self.check_enabled()?;
                 self.fires += 1;
             }
-            TriggerEvent::PrunedStream(_) => {
+            TriggerEvent::Dropped(_) => {
                 self.check_enabled()?;
                 self.drops += 1;
             }

@@ -242,7 +242,7 @@ impl Scheduler {
 
 fn log_dropped(name: &str, decision: &Decision) {
     for recorded in &decision.events {
-        let TriggerEvent::PrunedStream(dropped) = &recorded.event else { continue };
+        let TriggerEvent::Dropped(dropped) = &recorded.event else { continue };
         match &dropped.why {
             DropCause::SameContextRuns(running) => tracing::info!(
                 trigger = %name, execution = %running,

@@ -235,7 +235,7 @@ fn trouble(py: Python<'_>, why: &HistoryError, of: &Head) -> PyErr {
 pub fn not_there(py: Python<'_>, why: &MomentError, of: &Head) -> PyErr {
     let mut attributes = vec![("execution_id", text(py, of.id))];
     match why {
-        MomentError::HistoryError(why) => return trouble(py, why, of),
+        MomentError::History(why) => return trouble(py, why, of),
         MomentError::Seq { seq, .. } => attributes.push(("seq", PyInt::new(py, *seq).into_any())),
         MomentError::Task(task) => attributes.push(("task_id", text(py, task))),
         MomentError::Before | MomentError::Empty => {}
@@ -251,14 +251,14 @@ pub fn no_value(py: Python<'_>, why: &NoValue, key: &str, of: &Head) -> PyErr {
             let near = nearest.as_ref().map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
             error(py, "UnknownKeyError", &format!("{why}{near}"), &attributes)
         }
-        NoValue::HistoryError(why) => trouble(py, why, of),
+        NoValue::History(why) => trouble(py, why, of),
     }
 }
 
 /// Error for an attempt that does not exist.
 pub fn no_attempt(py: Python<'_>, why: &NoAttempt, task: &str, of: &Head) -> PyErr {
     match why {
-        NoAttempt::MomentError(why) => not_there(py, why, of),
+        NoAttempt::Moment(why) => not_there(py, why, of),
         _ => {
             let attributes = [("execution_id", text(py, of.id)), ("task_id", text(py, task))];
             error(py, "MomentNotFoundError", &why.to_string(), &attributes)

@@ -49,7 +49,7 @@ pub enum NoAttempt {
     },
     /// The state at its start is not available.
     #[error(transparent)]
-    MomentError(#[from] MomentError),
+    Moment(#[from] MomentError),
 }
 
 impl History {

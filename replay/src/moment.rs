@@ -54,7 +54,7 @@ pub enum MomentError {
     Empty,
     /// The events cannot be read up to the moment.
     #[error(transparent)]
-    HistoryError(#[from] HistoryError),
+    History(#[from] HistoryError),
 }
 
 impl FromStr for At {

@@ -45,7 +45,7 @@ pub enum How {
     /// By an undeclared read: the reader does not depend on the writing task.
     Undeclared,
     /// The read found no such key.
-    MomentError,
+    NotSet,
 }
 
 /// A write of a value.
@@ -80,7 +80,7 @@ pub enum NoValue {
     },
     /// The events cannot be read.
     #[error(transparent)]
-    HistoryError(#[from] HistoryError),
+    History(#[from] HistoryError),
 }
 
 /// Traces a value of the context of `state` back through the events that `state` was folded from.
@@ -236,7 +236,7 @@ fn value_before(state: &Execution, task: &str, key: &str) -> Option<Json> {
 fn seen(read: &Read) -> Vec<(Key, How, Option<Seq>)> {
     let one = |how, seq| vec![(read.key.clone(), how, seq)];
     match &read.seen {
-        Seen::Nothing => one(How::MomentError, None),
+        Seen::Nothing => one(How::NotSet, None),
         Seen::Write(seq) => one(How::Read, Some(*seq)),
         Seen::Undeclared(seq) => one(How::Undeclared, Some(*seq)),
         Seen::Merged(seqs) => {

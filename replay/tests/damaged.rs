@@ -21,7 +21,7 @@ fn differs_at_nine() -> History {
 }
 
 fn is_damaged_at(seq: u64, why: &MomentError) -> bool {
-    matches!(why, MomentError::HistoryError(HistoryError::Log(ReadError::Damaged { seq: at, .. })) if *at == seq)
+    matches!(why, MomentError::History(HistoryError::Log(ReadError::Damaged { seq: at, .. })) if *at == seq)
 }
 
 fn last(history: &History, at: &str) -> Result<u64, MomentError> {
@@ -90,7 +90,7 @@ fn an_execution_whose_last_events_are_gone_has_a_cut_tail() {
     let (stream, head) = (history.head.entry.stream, history.head.entry.records);
     assert!(head > 9);
     let cut = HistoryError::Log(ReadError::TailCut { stream, head, found: 9 });
-    assert_eq!(last(&history, "+1h"), Err(MomentError::HistoryError(cut.clone())));
+    assert_eq!(last(&history, "+1h"), Err(MomentError::History(cut.clone())));
     assert_eq!(history.trouble, Some(cut));
     assert_eq!(last(&history, "8"), Ok(8));
 }
@@ -101,7 +101,7 @@ fn a_history_that_was_written_out_says_that_it_is_not_whole_when_it_is_read_back
     let back = History::from_json(&history.to_json().unwrap()).unwrap();
     assert_eq!(back.entries, history.entries);
     let told = HistoryError::Told(history.trouble.unwrap().to_string());
-    assert_eq!(last(&back, "+1h"), Err(MomentError::HistoryError(told.clone())));
+    assert_eq!(last(&back, "+1h"), Err(MomentError::History(told.clone())));
     assert_eq!(back.trouble, Some(told));
     let again = History::from_json(&back.to_json().unwrap()).unwrap();
     assert_eq!(again.trouble, back.trouble, "it is told again as it was told");

@@ -116,8 +116,7 @@ fn a_fire_is_dropped_while_an_execution_with_the_same_context_runs() {
     let first = engine.trigger_history("inbox", 1, 1).unwrap()[0].execution;
     let stream = StreamId::from_bytes(TriggerId::of("inbox").0);
     let dropped = engine.log().read(stream, 2, 1).unwrap().remove(0);
-    let TriggerEvent::Dropped(dropped) = codec::decode_trigger_event(dropped.body.bytes().unwrap()).unwrap()
-    else {
+    let TriggerEvent::Dropped(dropped) = codec::decode_trigger_event(dropped.body.bytes().unwrap()).unwrap() else {
         panic!()
     };
     assert_eq!(dropped.why, DropCause::SameContextRuns(first));

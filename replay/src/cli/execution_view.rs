@@ -104,7 +104,7 @@ impl ExecutionView<'_, '_> {
         let execution = self.execution_json(&head);
         write_history(self.screen.out, &execution, &story, selected(), &reader).map_err(|error| match error {
             NotWritten::Output(error) => Failure::from(error),
-            NotWritten::HistoryError(trouble) => trouble.into(),
+            NotWritten::History(trouble) => trouble.into(),
         })?;
         story.trouble.map_or(Ok(code::OK), |trouble| Err(trouble.into()))
     }
@@ -204,7 +204,7 @@ impl ExecutionView<'_, '_> {
 
     fn not_there(&self, error: MomentError) -> Failure {
         match error {
-            MomentError::HistoryError(trouble) => trouble.into(),
+            MomentError::History(trouble) => trouble.into(),
             MomentError::Seq { last, .. } => {
                 let hint = self.target.command(&format!("--at {last}"));
                 Failure::not_found(error.to_string(), hint).numbered(number::NO_MOMENT)
@@ -342,7 +342,7 @@ impl ExecutionView<'_, '_> {
 
     fn no_value(&self, error: NoValue, seq: Seq) -> Failure {
         let (key, nearest, without_effect) = match error {
-            NoValue::HistoryError(trouble) => return trouble.into(),
+            NoValue::History(trouble) => return trouble.into(),
             NoValue::Unknown { key, nearest, without_effect } => (key, nearest, without_effect),
         };
         let hint = match (without_effect.first(), nearest) {

@@ -25,7 +25,7 @@ pub fn write(view: ExecutionView<'_, '_>, output: &Path) -> Result<i32, Failure>
         write_report(out, &*target.log.reader, target.id, &location).map_err(|error| match error {
             NotReported::Log(error) => error.into(),
             NotReported::Output(error) => Failure::Output(error),
-            NotReported::HistoryError(trouble) => trouble.into(),
+            NotReported::History(trouble) => trouble.into(),
         })
     };
     if output == Path::new("-") {

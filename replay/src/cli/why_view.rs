@@ -59,7 +59,7 @@ fn written(screen: &Screen<'_>, write: &Write, start: Timestamp) -> String {
 
 fn mark(how: How) -> Option<(Tone, &'static str)> {
     match how {
-        How::Asked | How::Read | How::MomentError => None,
+        How::Asked | How::Read | How::NotSet => None,
         How::Undeclared => Some((Tone::Warning, "undeclared: the reader does not depend on the task that wrote it")),
         How::Merged { collided: Some(true) } => {
             Some((Tone::Warning, "collision: merged with other writes of this key, which conflicted"))

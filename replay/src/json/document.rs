@@ -25,7 +25,7 @@ pub enum NotWritten {
     Output(#[from] io::Error),
     /// The events can no longer be read.
     #[error(transparent)]
-    HistoryError(#[from] HistoryError),
+    History(#[from] HistoryError),
 }
 
 impl From<serde_json::Error> for NotWritten {

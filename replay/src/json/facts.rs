@@ -514,7 +514,7 @@ impl StepJson {
                 How::Merged { .. } => "merged",
                 How::Dropped => "dropped",
                 How::Undeclared => "undeclared",
-                How::MomentError => "not_there",
+                How::NotSet => "not_there",
             },
             seq: write.map(|write| write.seq),
             time: write.map(|write| rfc3339(write.time)),

@@ -28,14 +28,14 @@ pub enum NotReported {
     Output(#[from] io::Error),
     /// The events can no longer be read.
     #[error(transparent)]
-    HistoryError(#[from] HistoryError),
+    History(#[from] HistoryError),
 }
 
 impl From<NotWritten> for NotReported {
     fn from(error: NotWritten) -> Self {
         match error {
             NotWritten::Output(error) => Self::Output(error),
-            NotWritten::HistoryError(trouble) => Self::HistoryError(trouble),
+            NotWritten::History(trouble) => Self::History(trouble),
         }
     }
 }

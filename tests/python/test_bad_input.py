@@ -292,7 +292,7 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
 
 def test_a_name_or_a_key_that_cannot_be_stored_is_refused_with_the_reason(runner: cloaca.DefaultRunner) -> None:
     """Regression: a workflow with a long name was registered, and then the log refused each of its executions."""
-    with pytest.raises(cloaca.WorkflowValidationError, match="the workflow name is 5000 bytes long; at most 1000"):
+    with pytest.raises(cloaca.WorkflowValidationError, match="the workflow name is 5000 bytes long; the limit is"):
         cloaca.WorkflowBuilder("w" * 5000).add_task(cloaca.task(id="named_w")(lambda: None)).build()
     context = cloaca.Context()
     for use in (
@@ -325,7 +325,7 @@ def test_a_deep_condition_is_refused_with_a_hint_to_make_it_wide() -> None:
         ),
         ("@daily", "utc", "did you mean 'UTC'"),
         ("@daily", "europe/berlin", "did you mean 'Europe/Berlin'"),
-        ("@daily", "GMT+2", r"did you mean 'Etc/GMT-2'\?; .* the sign is inverted"),
+        ("@daily", "GMT+2", r"did you mean 'Etc/GMT-2'\?; .*the sign is inverted"),
         ("@daily", "UTC-05:00", r"did you mean 'Etc/GMT\+5'"),
     ],
 )

@@ -209,26 +209,26 @@ def test_a_blocked_execution_says_why_until_it_is_resumed_explicitly(
         until(lambda: any("is unfinished and blocked" in record.getMessage() for record in caplog.records))
         [warning] = [record for record in caplog.records if "is unfinished and blocked" in record.getMessage()]
         assert (warning.levelname, warning.name) == ("WARNING", "cloaca.engine.execution")
-        assert "another graph" in warning.getMessage()
+        assert "graph of workflow" in warning.getMessage()
         assert f"runner.resume('{execution_id}')" in warning.getMessage()
         [info] = runner.list_executions("Blocked")
         assert runner.list_executions("Pending") == [info], "the name in programs for other engines"
         assert info.id == execution_id
         assert f"runner.resume('{execution_id}')" in (info.next_step or "")
         assert info.blocked is not None
-        assert "another graph" in info.blocked
+        assert "graph of workflow" in info.blocked
         execution = runner.get_execution(execution_id)
         assert execution.status == "Blocked"
         assert (info.blocked or "?") in (execution.blocked or "")
         assert "status='Blocked', reason=\"workflow" in repr(execution)
         assert execution.history().status == "Blocked"
         assert cloaca.History.open(tmp_path / "log", execution_id).status == "Blocked", "also from outside"
-        with pytest.raises(cloaca.Error, match=r"is blocked: .*another graph"):
+        with pytest.raises(cloaca.Error, match=r"is blocked: .*graph of workflow"):
             execution.result(LIMIT)
         with pytest.raises(cloaca.Error, match="is blocked"):
             runner.execute("blocked", execution_id=execution_id)
         for act in (execution.pause, execution.resume):
-            with pytest.raises(cloaca.Error, match=r"it is blocked: .*another graph.*resume"):
+            with pytest.raises(cloaca.Error, match=r"it is blocked: .*graph of workflow.*resume"):
                 act()
 
         async def main() -> None:

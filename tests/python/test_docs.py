@@ -80,8 +80,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     text = html.unescape(re.sub(r"<[^>]+>", "", api))
     # Docstrings of the native module and of config fields, which static analysis of the package does not find.
     for doc in (
-        "a mutable mapping from texts to JSON values",
-        "Sets a key that is not there yet",
+        "a mutable mapping from strings to JSON values",
+        "Sets a new key.",
         "Whether schedules fire in this runner.",
     ):
         assert doc in text

@@ -237,7 +237,7 @@ def test_to_json_sorts_at_every_level() -> None:
     ],
 )
 def test_from_json_refuses_invalid_json(text: str) -> None:
-    with pytest.raises(ValueError, match=r"not (a )?JSON"):
+    with pytest.raises(ValueError, match=r"not (a )?JSON|larger than any float"):
         cloaca.Context.from_json(text)
 
 

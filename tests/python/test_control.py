@@ -220,7 +220,7 @@ def test_a_blocked_execution_says_why_until_it_is_resumed_explicitly(
         execution = runner.get_execution(execution_id)
         assert execution.status == "Blocked"
         assert (info.blocked or "?") in (execution.blocked or "")
-        assert "status='Blocked', reason=\"workflow" in repr(execution)
+        assert "status='Blocked', reason=\"the graph of workflow" in repr(execution)
         assert execution.history().status == "Blocked"
         assert cloaca.History.open(tmp_path / "log", execution_id).status == "Blocked", "also from outside"
         with pytest.raises(cloaca.Error, match=r"is blocked: .*graph of workflow"):

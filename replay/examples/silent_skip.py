@@ -1,4 +1,4 @@
-"""An invoice without its discount, without a failure: the rule compares the country with a spelling that is never used."""
+"""An invoice without its discount, without a failure: the rule compares with a spelling that is never used."""
 
 import cloaca
 

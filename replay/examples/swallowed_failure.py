@@ -1,4 +1,4 @@
-"""A backup that is Completed every night although it fails: the cleanup task always runs, and is the end of the graph."""
+"""A backup that is Completed every night although it fails: the cleanup task always runs, and ends the graph."""
 
 import cloaca
 

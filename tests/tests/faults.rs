@@ -154,9 +154,8 @@ fn fail_every_call(recorder: &Path, base: &BaseLog<'_>, what: &str) {
     let counts: BTreeMap<_, _> = whole.counts.iter().cloned().collect();
     println!("{what}: {runs} runs, {injected} faults injected, {stopped} logs stopped; calls {counts:?}");
     // sled unwraps a failed sync when it is dropped. That panic is caught, and reported only by the thread that drops sled.
-    let caught = |stderr: &&String| {
-        stderr.matches("panicked").count() == stderr.matches("thread 'cloacina-index-close'").count()
-    };
+    let caught =
+        |stderr: &&String| stderr.matches("panicked").count() == stderr.matches("thread 'cloacina-index-sled'").count();
     assert_eq!(noisy.iter().filter(caught).count(), noisy.len(), "{noisy:?}");
     assert!(injected > runs / 2, "most faults were not injected");
     assert!(wrong.is_empty(), "{} of {runs} runs:\n{}", wrong.len(), wrong.join("\n"));

@@ -43,6 +43,16 @@ const DATABASE: &str = "db";
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_EVERY: Duration = Duration::from_millis(5);
 
+/// The time that sled gets to apply and flush a batch.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// The name of the threads that call sled.
+const THREAD: &str = "cloacina-index-sled";
+
+/// The time that sled gets to open: this, and a second for every 10 MB of its file, far more than it needs on a slow disk.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+const RECOVERED_PER_MICROSECOND: u64 = 10;
+
 /// The index is unusable, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexError(pub(crate) String);
@@ -68,7 +78,8 @@ impl Store {
         prepare(directory).map_err(|error| lost("creating its directory", error))?;
         wait_until_free(&directory.join(DATABASE)).map_err(|error| lost("waiting for its lock", error))?;
         let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(None);
-        let database = catch_panics(|| config.open())?;
+        let timeout = OPEN_TIMEOUT + Duration::from_micros(length_of(directory) / RECOVERED_PER_MICROSECOND);
+        let database = within(timeout, move || config.open()).ok_or_else(no_answer)??;
         let end = End { log, tip: Tip::empty(), place: Place::default(), entries: 0, sum: 0 };
         let store = Self { database: Mutex::new(Some(database)), end: Mutex::new(end) };
         apply_access(directory).map_err(|error| lost("setting the owner of its files", error))?;
@@ -107,8 +118,12 @@ impl Store {
     }
 
     fn with<T>(&self, work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
-        let database = lock(&self.database).clone().ok_or_else(|| IndexError("it was closed".to_owned()))?;
+        let database = self.database()?;
         catch_panics(|| work(&database))
+    }
+
+    fn database(&self) -> Result<::sled::Db, IndexError> {
+        lock(&self.database).clone().ok_or_else(|| IndexError("it was closed".to_owned()))
     }
 
     fn get<Value: Decode<()>>(&self, key: &[u8]) -> Result<Option<Value>, IndexError> {
@@ -229,8 +244,15 @@ impl Store {
         let StoreBatch { mut batch, end, .. } = changes;
         let end = End { tip, place, ..end };
         batch.insert(END, entries::encode(END, &end)?);
+        let database = self.database()?;
         // Flushed, so that it helps after the process is killed; never synced.
-        self.with(|database| database.apply_batch(batch).and_then(|()| database.flush()))?;
+        let applied = within(FLUSH_TIMEOUT, move || database.apply_batch(batch).and_then(|()| database.flush()));
+        let Some(applied) = applied else {
+            // Nobody else may call sled: it would wait, too. The abandoned thread holds the database, so this does not close it.
+            lock(&self.database).take();
+            return Err(no_answer());
+        };
+        applied?;
         *lock(&self.end) = end;
         Ok(())
     }
@@ -238,16 +260,18 @@ impl Store {
     /// Flushes all entries to sled's files and closes them. Returns whether they are complete.
     pub(crate) fn close(&self) -> bool {
         let Some(database) = lock(&self.database).take() else { return false };
-        let flushed = catch_panics(|| database.flush());
-        close_database(database) && flushed.is_ok()
+        let close = move || {
+            let flushed = database.flush();
+            drop(database);
+            flushed
+        };
+        within(CLOSE_TIMEOUT, close).is_some_and(|closed| closed.is_ok())
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if let Some(database) = lock(&self.database).take() {
-            close_database(database);
-        }
+        self.close();
     }
 }
 
@@ -335,19 +359,30 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Closes a database on a thread of its own: sled flushes at the end, and if that fails, it may panic or wait forever.
-fn close_database(database: ::sled::Db) -> bool {
+/// Calls sled on a thread of its own: after a failed system call, sled may wait for itself forever. Then the thread is
+/// abandoned, and this returns `None`.
+fn within<T: Send + 'static>(
+    timeout: Duration,
+    work: impl FnOnce() -> Result<T, ::sled::Error> + Send + 'static,
+) -> Option<Result<T, IndexError>> {
     let (done, waiting) = crossbeam_channel::bounded(1);
-    let close = move || {
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(database)));
-        // The receiver is gone if this took too long.
-        let _ = done.send(dropped.is_ok());
-    };
-    // If the thread cannot be started, the closure is dropped, and the database with it.
-    let spawned = catch_unwind(AssertUnwindSafe(|| {
-        thread::Builder::new().name("cloacina-index-close".to_owned()).spawn(close).is_ok()
-    }));
-    spawned.unwrap_or(false) && waiting.recv_timeout(CLOSE_TIMEOUT) == Ok(true)
+    // The receiver is gone if this took too long.
+    let call = move || drop(done.send(catch_panics(work)));
+    // If the thread cannot be started, the closure is dropped, which may drop the database, and sled may panic then.
+    let spawned = catch_unwind(AssertUnwindSafe(|| thread::Builder::new().name(THREAD.to_owned()).spawn(call).is_ok()));
+    if !spawned.unwrap_or(false) {
+        return Some(Err(IndexError("cannot start a thread for it".to_owned())));
+    }
+    waiting.recv_timeout(timeout).ok()
+}
+
+fn no_answer() -> IndexError {
+    IndexError("sled does not answer".to_owned())
+}
+
+/// The length of sled's file; 0 if there is none.
+fn length_of(directory: &Path) -> u64 {
+    fs::metadata(directory.join(DATABASE)).map_or(0, |file| file.len())
 }
 
 /// Creates the directory, and the files that sled would create in it, with the access of the log: sled would use the

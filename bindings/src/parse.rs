@@ -194,7 +194,7 @@ fn integer_of<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
 fn float_of<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     let value = f64::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
     if value.is_infinite() {
-        return Err(PyValueError::new_err(format!("number out of range: {text} is larger than any float")));
+        return Err(PyValueError::new_err(format!("a number in the JSON text is larger than any float: {text}")));
     }
     Ok(PyFloat::new(py, value).into_any())
 }

@@ -13,8 +13,14 @@ import cloaca
 import pytest
 from hypothesis import HealthCheck, settings
 
-# No deadline per example: the machine may be busy with other things.
-settings.register_profile("suite", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+# No deadline per example: the machine may be busy. `.ci/run` tries the same examples each time (see there).
+settings.register_profile(
+    "suite",
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CLOACA_NOTHING_SKIPPED" in os.environ,
+)
 settings.load_profile("suite")
 
 #: The longest wait of any test, in seconds.

@@ -15,7 +15,7 @@ import uuid
 import cloaca
 import pytest
 from cloaca._cloaca import snapshot_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 values = st.recursive(
@@ -327,6 +327,7 @@ def without_lone_surrogates(pairs: list[tuple[str, object]]) -> dict[str, object
 
 @settings(max_examples=300)
 @given(objects, st.integers(0, 200), st.sampled_from(["", "}", ",", '"', "\\", "0", "x", "\n", "é", "-", "."]))
+@example('{"a": -1e100 }', 12, "0")
 def test_a_text_with_one_wrong_character_is_refused_where_python_refuses_it(text: str, at: int, wrong: str) -> None:
     broken = text[: at % len(text)] + wrong + text[at % len(text) + 1 :]
     try:

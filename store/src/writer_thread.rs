@@ -34,7 +34,7 @@ pub(crate) enum Message {
     Stop,
 }
 
-/// Runs the writer until it is told to stop.
+/// Runs the writer until it gets a message to stop, or all senders are gone.
 ///
 /// After a clean close of the index, `checksum` computes the checksum of its files.
 pub(crate) fn run(

@@ -60,16 +60,6 @@ fn erase(stream: StreamId, seqs: &[u64]) -> Change {
     Change::Erase(Erase { stream, records, reason: "asked to".to_owned(), by: "ann".to_owned() })
 }
 
-fn prune(log: &dyn LogReader, stream: StreamId) -> Change {
-    let head = log.stream(stream).unwrap().head;
-    Change::Prune(Prune {
-        streams: vec![(stream, head)],
-        archive: None,
-        reason: "old".to_owned(),
-        by: "ann".to_owned(),
-    })
-}
-
 fn import(path: &Path) -> Change {
     Change::Import(Import { archive: path.to_owned(), digest: open_archive(path).unwrap().digest() })
 }

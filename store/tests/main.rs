@@ -8,6 +8,7 @@ mod suite;
 mod compacting;
 mod conformance;
 mod damage;
+mod damage_while_open;
 mod directories;
 mod erasing_and_pruning;
 mod faults;

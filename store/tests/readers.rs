@@ -125,7 +125,7 @@ fn a_reader_stays_with_a_log_that_others_open_change_and_close() {
         assert_eq!(reader.read(stream(1), 0, 10).unwrap(), records);
         let log = open(&path, &Options::default()).unwrap();
         assert!(reader.head().unwrap().durability.is_some(), "it asks the process that opened the log");
-        log.change(pruned(&log, stream(number))).unwrap();
+        log.change(prune(&log, stream(number))).unwrap();
         let gone = ReadError::Pruned { stream: stream(number), records: 2 };
         assert_eq!(reader.read(stream(number), 0, 10), Err(gone.clone()));
         log.close().unwrap();
@@ -133,16 +133,6 @@ fn a_reader_stays_with_a_log_that_others_open_change_and_close() {
         assert_eq!(reader.stream(stream(number)), Err(gone));
         assert_eq!(verify(&path).unwrap().findings, []);
     }
-}
-
-fn pruned(log: &dyn LogReader, stream: StreamId) -> Change {
-    let head = log.stream(stream).unwrap().head;
-    Change::Prune(Prune {
-        streams: vec![(stream, head)],
-        archive: None,
-        reason: "old".to_owned(),
-        by: "ann".to_owned(),
-    })
 }
 
 /// Reads in several ways until `done`; returns every error that reports damage.
@@ -191,7 +181,7 @@ fn concurrent_changes_do_not_look_like_damage_to_readers() {
                 let erase = Erase { stream: id, records, reason: "asked to".to_owned(), by: "ann".to_owned() };
                 log.change(Change::Erase(erase)).unwrap();
             } else {
-                log.change(pruned(&log, id)).unwrap();
+                log.change(prune(&log, id)).unwrap();
             }
         }
         done.store(true, Ordering::Release);

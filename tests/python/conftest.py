@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,14 @@ settings.load_profile("suite")
 
 #: The longest wait of any test, in seconds.
 LIMIT = 30.0
+
+
+def wait_until(holds: Callable[[], bool], what: str = "a condition", within: float = LIMIT) -> None:
+    """Waits until `holds` returns True; fails after `within` seconds."""
+    end = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < end, f"timed out waiting for {what}"
+        time.sleep(0.005)
 
 
 @pytest.fixture(scope="session", autouse=True)

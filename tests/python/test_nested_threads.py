@@ -19,19 +19,12 @@ import cloaca
 import pytest
 from cloaca import Context, DefaultRunner, TaskHandle
 
-from conftest import LIMIT
+from conftest import LIMIT, wait_until
 from test_nested import child, define, open_runner
 
 HINT = "handle.defer_until(lambda: execution.done)"
 # The seconds within which a wait that cannot end must be detected. The waits here have no timeout of their own.
 SOON = 10.0
-
-
-def wait_until(holds: Callable[[], bool], what: str, within: float = LIMIT) -> None:
-    end = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < end, f"timed out waiting for {what}"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ use cloacina_engine::core::event::{Cause, Event, ExecutionId};
 use cloacina_engine::core::schedule::{Catchup, ScheduleEvent, ScheduleId, SkipCause};
 use cloacina_engine::core::time::Timestamp;
 use cloacina_engine::runtime::clock::{TimeSource, VirtualClock};
-use cloacina_engine::runtime::cron::rfc3339;
+use cloacina_engine::runtime::cron::isoformat;
 use cloacina_engine::runtime::engine::{Engine, ExecutionStatus};
 use cloacina_engine::runtime::schedules::{NewSchedule, PastFire, ScheduleError, Standing, rebuild_schedule};
 use cloacina_store::log::EventLog;
@@ -130,9 +130,9 @@ fn an_execution_knows_its_schedule() {
     assert_eq!(value(&outcome, "schedule_expression"), "30 2 * * *");
     assert_eq!(value(&outcome, "schedule_timezone"), "Europe/Berlin");
     assert_eq!(value(&outcome, "scheduled_time"), "2030-01-01T01:30:00+00:00");
-    assert_eq!(rfc3339(fire.scheduled), "2030-01-01T01:30:00+00:00");
+    assert_eq!(isoformat(fire.scheduled), "2030-01-01T01:30:00+00:00");
     let listed = engine.schedule(id).unwrap();
-    assert_eq!(listed.label.next.map(rfc3339).as_deref(), Some("2030-01-02T01:30:00+00:00"));
+    assert_eq!(listed.label.next.map(isoformat).as_deref(), Some("2030-01-02T01:30:00+00:00"));
     assert_eq!(listed.label.last_run, Some(fire.fired));
     check_executions(&engine, id);
 }
@@ -392,7 +392,7 @@ fn clocks_that_change_neither_lose_nor_double_a_daily_fire() {
         NewSchedule { expression: "30 2 * * *".into(), timezone: "Europe/Berlin".into(), ..hourly(Catchup::Skip) };
     let id = engine.create_schedule(new).unwrap();
     clock.advance(seconds(365 * 24 * HOUR));
-    let fires: Vec<String> = history_of(&engine, id).iter().map(|fire| rfc3339(fire.scheduled)).collect();
+    let fires: Vec<String> = history_of(&engine, id).iter().map(|fire| isoformat(fire.scheduled)).collect();
     assert_eq!(fires.len(), 365);
     let has = |time: &str| fires.iter().any(|fire| fire == time);
     assert!(has("2030-03-30T01:30:00+00:00") && has("2030-03-31T01:00:00+00:00") && has("2030-04-01T00:30:00+00:00"));

@@ -25,8 +25,8 @@ from typing import Any, TypeAlias, cast
 from . import _failure, _running
 from ._cloaca import Attempt
 
-# What blocks a thread, task or future. A set: the tickets of the waits that must end first; "lock": a lock, whoever
-# holds it; None: nothing known, so it may make progress.
+# What blocks a thread, task or future. A set: the tickets of the waits that must end first; "lock": a lock of any
+# owner; None: nothing known, so it may make progress.
 Blocked: TypeAlias = frozenset[int] | str | None
 Activity: TypeAlias = list[int] | str
 

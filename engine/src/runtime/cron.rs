@@ -201,8 +201,9 @@ fn utc(time: Timestamp) -> Option<DateTime<Utc>> {
     Utc.timestamp_micros(time.0).single()
 }
 
-/// Formats a time as RFC 3339 in UTC: `2026-03-29T01:00:00+00:00`.
+/// Formats a time in UTC as `datetime.isoformat` does, for programs that parse it with any Python's
+/// `datetime.fromisoformat`, which accepts no `Z` before 3.11: `2026-03-29T01:00:00+00:00`.
 #[must_use]
-pub fn rfc3339(time: Timestamp) -> String {
+pub fn isoformat(time: Timestamp) -> String {
     utc(time).map_or_else(|| time.0.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, false))
 }

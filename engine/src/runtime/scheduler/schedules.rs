@@ -11,7 +11,7 @@ use crate::core::schedule::{
     Calendar, CatchupLimits, Command, Decision, Fire, Schedule, ScheduleEvent, ScheduleId, create, decide, label,
 };
 use crate::core::time::Timestamp;
-use crate::runtime::cron::{CronExpression, rfc3339};
+use crate::runtime::cron::{CronExpression, isoformat};
 use crate::runtime::message::{ScheduleRequest, Source};
 use crate::runtime::schedules::ScheduleError;
 
@@ -205,7 +205,7 @@ fn input_of(schedule: &Schedule, scheduled: Timestamp) -> Vec<(Key, Json)> {
         ("schedule_id", schedule.id().to_string()),
         ("schedule_expression", schedule.expression().to_string()),
         ("schedule_timezone", schedule.timezone().to_string()),
-        ("scheduled_time", rfc3339(scheduled)),
+        ("scheduled_time", isoformat(scheduled)),
     ];
     let own = schedule.input().iter().filter(|(key, _)| fire_keys.iter().all(|(name, _)| **key != **name)).cloned();
     let fire_keys =

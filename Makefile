@@ -14,7 +14,7 @@ DEMO := target/demo
 export XDG_STATE_HOME := $(CURDIR)/target/state
 
 SOURCES := Cargo.toml Cargo.lock bindings/pyproject.toml \
-	$(shell find store engine replay admin bindings -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
+	$(shell find store engine replay admin bindings -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.js' -o -name '*.css' -o -name Cargo.toml \) -not -path '*/target/*')
 
 # Runs a command and shows its output only if it failed.
 quietly = @mkdir -p $(VENV) && { $(1); } > $(VENV)/last.log 2>&1 || { cat $(VENV)/last.log; exit 1; }

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import cloaca
 import pytest
 
-from conftest import LIMIT
+from conftest import LIMIT, wait_until
 
 
 def door_workflow(name: str) -> tuple[threading.Event, threading.Event, list[str]]:
@@ -34,13 +32,6 @@ def door_workflow(name: str) -> tuple[threading.Event, threading.Event, list[str
             context["second"] = True
 
     return started, door, ran
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + LIMIT
-    while not holds():
-        assert time.monotonic() < end, "the condition never held"
-        time.sleep(0.005)
 
 
 def test_a_cancelled_await_leaves_the_execution_alone(runner: cloaca.DefaultRunner) -> None:
@@ -206,7 +197,7 @@ def test_a_blocked_execution_says_why_until_it_is_resumed_explicitly(
 
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
         assert [execution.id for execution in runner.recovered] == [execution_id]
-        until(lambda: any("is unfinished and blocked" in record.getMessage() for record in caplog.records))
+        wait_until(lambda: any("is unfinished and blocked" in record.getMessage() for record in caplog.records))
         [warning] = [record for record in caplog.records if "is unfinished and blocked" in record.getMessage()]
         assert (warning.levelname, warning.name) == ("WARNING", "cloaca.engine.execution")
         assert "graph of workflow" in warning.getMessage()
@@ -264,7 +255,7 @@ def test_a_waiting_execution_says_what_for_and_runs_again_afterwards(tmp_path: P
 
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
         defers, retries = runner.submit("defers"), runner.submit("retries")
-        until(lambda: defers.status == "Deferred" and retries.status == "Waiting")
+        wait_until(lambda: defers.status == "Deferred" and retries.status == "Waiting")
         [deferred] = runner.list_executions("Deferred")
         assert (deferred.id, deferred.reason) == (defers.id, "task 'ask' waits for something outside")
         [waiting] = runner.list_executions("Waiting")
@@ -277,6 +268,23 @@ def test_a_waiting_execution_says_what_for_and_runs_again_afterwards(tmp_path: P
         assert runner.get_execution(defers.id).status == "Completed"
         retries.cancel()
         assert runner.list_executions("Waiting") == runner.list_executions("Deferred") == []
+
+
+def test_damaged_executions_are_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Regression: each damaged execution has a reason of its own, so a log with thousands gave as many warnings."""
+    started, door, _ = door_workflow("many")
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        ids = {runner.submit("many", {"input": f"marker {number}"}).id for number in range(20)}
+        assert started.wait(LIMIT)
+        runner._shutdown(0.0)
+    door.set()
+    [segment] = (tmp_path / "log" / "segments").iterdir()
+    segment.write_bytes(segment.read_bytes().replace(b"marker", b"marked"))
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        wait_until(lambda: len(runner.list_executions("Damaged")) == len(ids))
+        warnings = [it.getMessage() for it in caplog.records if "unfinished and damaged" in it.getMessage()]
+        assert len(warnings) == 1
+        assert "so are 19 others" in warnings[0]
 
 
 def test_a_hundred_executions_held_for_one_reason_are_one_warning(
@@ -298,7 +306,7 @@ def test_a_hundred_executions_held_for_one_reason_are_one_warning(
         def blocked_warnings() -> list[str]:
             return [record.getMessage() for record in caplog.records if "unfinished and blocked" in record.getMessage()]
 
-        until(lambda: bool(blocked_warnings()))
+        wait_until(lambda: bool(blocked_warnings()))
         [warning] = blocked_warnings()
         assert "so are 99 others" in warning
         assert {info.id for info in runner.list_executions("Blocked")} == ids

@@ -7,7 +7,7 @@ use super::Scheduler;
 use crate::core::decide::Command;
 use crate::core::event::{ExecutionId, Request};
 use crate::core::graph::difference;
-use crate::core::standing::Standing;
+use crate::core::standing::{ExecutionStatus, Standing};
 use crate::core::state::Status;
 use crate::runtime::errors::EngineError;
 use crate::runtime::trace;
@@ -18,10 +18,12 @@ impl Scheduler {
     /// Recovers every held execution whose workflow is registered with the same graph, and warns about the others.
     pub(super) fn recover_held(&mut self) {
         let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
-        let mut by_reason: BTreeMap<Option<String>, Vec<ExecutionId>> = BTreeMap::new();
+        let mut by_reason: BTreeMap<(&'static str, Option<String>), Vec<ExecutionId>> = BTreeMap::new();
         for id in ids {
             let Err(standing) = self.try_recover(id, false) else { continue };
-            let reason = standing.reason.clone();
+            // Each damaged one has a reason of its own, which `replay` shows; the next step is the same for all of them.
+            let reason = standing.reason.clone().filter(|_| standing.status != ExecutionStatus::Damaged);
+            let reason = (standing.status.name(), reason);
             if self.services.standings.set(id, Some(standing)) {
                 by_reason.entry(reason).or_default().push(id);
             }

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use crate::suite::stored::{self, flipped, frame_with, overwrite, with_checksum};
+use crate::suite::stored::{self, flipped, overwrite};
 use crate::suite::{batch, closed_label, frame, one, open_label, stream};
-use cloacina_store::keeper::{Change, ChangeError, Keeper, Prune};
 use cloacina_store::log::{Batch, Definition, EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::merkle::Node;
 use cloacina_store::record::{Record, StreamId};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::suite::stored::{self, overwrite};
-use crate::suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
+use crate::suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, prune, stream};
 use cloacina_store::archive::{Archived, Selected, open_archive, write_archive};
 use cloacina_store::keeper::{Change, ChangeError, Changed, Erase, Import, Keeper, MAX_ERASED, MAX_PRUNED, Prune};
 use cloacina_store::log::{AppendError, Definition, Durability, EventLog, LogReader, ReadError, StreamFilter};

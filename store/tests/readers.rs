@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::suite::{VERSION, batch, closed_label, frame, one, open_label, stream};
-use cloacina_store::keeper::{Change, Erase, Keeper, Prune};
+use crate::suite::{VERSION, batch, closed_label, frame, one, open_label, prune, stream};
+use cloacina_store::keeper::{Change, Erase, Keeper};
 use cloacina_store::log::{Batch, Definition, EventLog, LogReader, ReadError, StreamFilter};
 use cloacina_store::record::{Hash, StreamId};
 use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};

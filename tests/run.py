@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,13 @@ PYTEST = re.compile(r"^=* ?(?P<summary>.*\d+ (?:passed|failed).*) in [\d.]+s", r
 
 NODE = re.compile(r"^# (?P<word>pass|fail|skipped) (?P<count>\d+)$", re.MULTILINE)
 
-PARTS = [
-    Part("rust", ["cargo", "test", "--quiet", "--locked", "--no-fail-fast"], CARGO),
-    Part("python", [sys.executable, "-m", "pytest", "-q", "-rs", "tests/python"], PYTEST),
-    Part("browser", ["node", "--test", "--test-reporter=tap", *map(str, sorted(BROWSER.glob("*.test.mjs")))], NODE),
+#: Parts that run at the same time. Those of Python and of the browser mostly wait; the Rust tests use every processor.
+GROUPS = [
+    [Part("rust", ["cargo", "test", "--quiet", "--locked", "--no-fail-fast"], CARGO)],
+    [
+        Part("python", [sys.executable, "-m", "pytest", "-q", "-rs", "tests/python"], PYTEST),
+        Part("browser", ["node", "--test", "--test-reporter=tap", *map(str, sorted(BROWSER.glob("*.test.mjs")))], NODE),
+    ],
 ]
 
 
@@ -56,27 +60,34 @@ def count(part: Part, output: str) -> tuple[int, int, int]:
     return passed, failed, skipped
 
 
+def run(part: Part) -> tuple[int, int, int, bool]:
+    """Runs a part and prints its result. Returns how many tests passed, failed and were skipped, and whether it is all right."""
+    why = missing("chromium") if part.name == "browser" else None
+    if why is not None:
+        print(f"browser: SKIPPED, the pages of replay are not tested: {why}", flush=True)
+        return 0, 0, 1, True
+    began = time.monotonic()
+    ended = subprocess.run(
+        part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    passed, failed, skipped = count(part, ended.stdout)
+    is_right = ended.returncode == 0 and passed > 0
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("SKIPPED")] if is_right else [ended.stdout]
+    lines.append(
+        f"{part.name}: {passed} passed, {failed} failed, {skipped} skipped in {time.monotonic() - began:.0f} s"
+    )
+    print("\n".join(lines), flush=True)
+    return passed, failed, skipped, is_right
+
+
 def main() -> int:
-    """Runs the parts one after the other; returns 0 if every test passed."""
-    passed = failed = skipped = 0
-    broken = False
-    for part in PARTS:
-        why = missing("chromium") if part.name == "browser" else None
-        if why is not None:
-            print(f"browser: SKIPPED, the pages of replay are not tested: {why}", flush=True)
-            skipped += 1
-            continue
-        began = time.monotonic()
-        run = subprocess.run(part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        ok, bad, left_out = count(part, run.stdout)
-        if run.returncode != 0 or ok == 0:
-            sys.stdout.write(run.stdout)
-            broken = True
-        for line in run.stdout.splitlines():
-            if line.startswith("SKIPPED"):
-                print(line)
-        print(f"{part.name}: {ok} passed, {bad} failed, {left_out} skipped in {time.monotonic() - began:.0f} s", flush=True)
-        passed, failed, skipped = passed + ok, failed + bad, skipped + left_out
+    """Runs every group; returns 0 if every test passed."""
+    results = []
+    with ThreadPoolExecutor() as pool:
+        for group in GROUPS:
+            results.extend(pool.map(run, group))
+    passed, failed, skipped = (sum(column) for column in list(zip(*results, strict=True))[:3])
+    broken = not all(is_right for *_, is_right in results)
     if skipped and os.environ.get("CLOACA_NOTHING_SKIPPED"):
         print(f"{skipped} tests were skipped, which CLOACA_NOTHING_SKIPPED forbids")
         broken = True

@@ -19,8 +19,9 @@ use crate::core::{Core, verify, wiping};
 use crate::descriptors::reserve_standard_streams;
 use crate::directory::detect::{Presence, detect};
 use crate::directory::files::{self, Access};
+use crate::directory::lock_file::{self, DirectoryLock};
 use crate::directory::open_directory::OpenDirectory;
-use crate::directory::{creation, io_error, lock_file};
+use crate::directory::{creation, io_error};
 use crate::disk::Disk;
 use crate::disk::directory::DirectoryDisk;
 use crate::layout::frame::FrameOrigin;
@@ -76,7 +77,7 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
 fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenError> {
     let path = directory.path();
     let failed = |doing: &'static str| move |error: io::Error| io_error(name, doing, &error);
-    let _lock = lock_file::acquire(path, |_| Ok(()))?;
+    let lock = lock_file::acquire(path, |_| Ok(()))?;
     leftover::remove(name).map_err(failed("removing the leftovers of an earlier attempt"))?;
     let other = leftover::path_of(name);
     let length = |directory: &Path| -> u64 {
@@ -84,13 +85,16 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     };
     let before = length(path);
     let exchange = || -> Result<u64, OpenError> {
-        wipe_pending(directory)?;
+        wipe_pending(directory, &lock)?;
         copy_log(path, &other)?;
         copy_access(path, &other).map_err(failed("copying the owner and mode to the new files"))?;
         let after = length(&other);
         // Another process that finds the old log under its new name must not touch it.
         leftover::claim(directory.file()).map_err(failed("locking the directory"))?;
-        directory.check_in_place(None).map_err(failed("swapping in the new log"))?;
+        directory
+            .check_in_place()
+            .and_then(|()| lock.check_in_place(directory))
+            .map_err(failed("swapping in the new log"))?;
         rustix::fs::renameat_with(CWD, name, CWD, &other, RenameFlags::EXCHANGE)
             .map_err(|error| failed("swapping in the new log")(error.into()))?;
         Ok(after)
@@ -109,8 +113,8 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
 
 /// Completes recorded changes that were interrupted, such as erasures. Changes nothing in a damaged
 /// log.
-fn wipe_pending(directory: &OpenDirectory) -> Result<(), OpenError> {
-    let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));
+fn wipe_pending(directory: &OpenDirectory, lock: &DirectoryLock) -> Result<(), OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory, lock));
     let wipe = || -> Result<(), LoadError> {
         let Some(head) = load_head(&*disk)? else { return Ok(()) };
         let (closed, wiped) = (head.closed, head.wiped);

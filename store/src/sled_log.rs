@@ -139,7 +139,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
         let directory = OpenDirectory::open(path).map_err(failed("opening the directory"))?;
         match open_in(&directory, path, options) {
             // The log was rewritten and swapped while this process waited for its lock.
-            Err(_) if tries > 0 && directory.check_in_place(None).is_err() => tries -= 1,
+            Err(_) if tries > 0 && directory.check_in_place().is_err() => tries -= 1,
             opened => return opened.map_err(|error| error.with_path(directory.path(), path)),
         }
     }
@@ -153,11 +153,11 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
     let path = directory.path();
     // If several processes find no log, one creates it and the others open it.
     let lock = lock_file::acquire(path, |path| {
-        directory.check_in_place(None).map_err(|error| io_error(path, "opening it", &error))?;
+        directory.check_in_place().map_err(|error| io_error(path, "opening it", &error))?;
         if detect(path)? == Presence::Absent { creation::begin(path) } else { Ok(()) }
     })?;
     remove_leftover(name);
-    let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));
+    let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory, &lock));
     let refuse = |error: LoadError| error.at(path);
     let head = if creation::is_unfinished(path)? {
         creation::clear(path)?;

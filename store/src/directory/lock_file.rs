@@ -1,14 +1,16 @@
 //! The lock of a log: held by the process that writes, and containing its name.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, test_kill_process};
 
 use super::files::{self, Access};
 use super::holders::{self, Process};
+use super::open_directory::{OpenDirectory, displaced};
 use super::{io_error, sync_directory};
 use crate::forks::CloseInForks;
 use crate::log::OpenError;
@@ -22,11 +24,21 @@ const RETRY_EVERY: Duration = Duration::from_millis(10);
 /// The maximum length of a lock file's content.
 const MAX_LENGTH: u64 = 512;
 
-/// A held lock. Dropping it releases the lock.
-#[derive(Debug)]
+/// A held lock. Dropping the last clone releases the lock.
+#[derive(Clone, Debug)]
 pub(crate) struct DirectoryLock {
     /// The lock belongs to the descriptor.
-    file: LockFile,
+    file: Arc<LockFile>,
+}
+
+/// A lock of this process, for code that checks it and must not keep it.
+#[derive(Debug)]
+pub(crate) struct WeakLock(Weak<LockFile>);
+
+impl WeakLock {
+    pub(crate) fn upgrade(&self) -> Option<DirectoryLock> {
+        self.0.upgrade().map(|file| DirectoryLock { file })
+    }
 }
 
 /// An open lock file. A fork shares the descriptor, and with it the lock. So the descriptor is registered for closing
@@ -123,11 +135,17 @@ pub(crate) fn acquire(
     prepare: impl FnOnce(&Path) -> Result<(), OpenError>,
 ) -> Result<DirectoryLock, OpenError> {
     let doing = "taking its lock";
-    let mut lock = Access::of(directory)
-        .and_then(|access| files::open_or_create(&directory.join(NAME), access))
-        .map(LockFile::new)
-        .map_err(|error| io_error(directory, doing, &error))?;
-    wait_for(&mut lock.file, Mode::Exclusive, directory)?;
+    let failed = |error: io::Error| io_error(directory, doing, &error);
+    let path = directory.join(NAME);
+    let mut lock = loop {
+        let opened = Access::of(directory).and_then(|access| files::open_or_create(&path, access));
+        let mut lock = opened.map(LockFile::new).map_err(failed)?;
+        wait_for(&mut lock.file, Mode::Exclusive, directory)?;
+        // It may have been removed while this process waited; then the lock keeps nobody out.
+        if displaced(&lock.file, fs::symlink_metadata(&path)).is_none() {
+            break lock;
+        }
+    };
     prepare(directory)?;
     let file = &mut lock.file;
     let holder = Holder::this_process();
@@ -137,8 +155,8 @@ pub(crate) fn acquire(
         .and_then(|()| writeln!(file, "{} {}", holder.pid, holder.host))
         .and_then(|()| file.sync_all())
         .and_then(|()| sync_directory(directory));
-    named.map_err(|error| io_error(directory, doing, &error))?;
-    Ok(DirectoryLock { file: lock })
+    named.map_err(failed)?;
+    Ok(DirectoryLock { file: Arc::new(lock) })
 }
 
 /// The process (0 if none) and host in the lock file.
@@ -162,7 +180,7 @@ pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, 
         Err(error) => return Err(io_error(directory, "taking its lock", &error)),
     };
     wait_for(&mut lock.file, Mode::Shared, directory)?;
-    Ok(Some(DirectoryLock { file: lock }))
+    Ok(Some(DirectoryLock { file: Arc::new(lock) }))
 }
 
 fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenError> {
@@ -207,6 +225,18 @@ pub(crate) fn current_holders(directory: &Path) -> Vec<Process> {
 }
 
 impl DirectoryLock {
+    pub(crate) fn downgrade(&self) -> WeakLock {
+        WeakLock(Arc::downgrade(&self.file))
+    }
+
+    /// Checks that the lock file is still in the directory.
+    ///
+    /// # Errors
+    /// It was removed, moved or replaced, so another process can take the lock.
+    pub(crate) fn check_in_place(&self, directory: &OpenDirectory) -> io::Result<()> {
+        directory.check_lock(NAME, &self.file.file)
+    }
+
     /// Durably removes this process from the lock file: the log was closed cleanly.
     ///
     /// # Errors

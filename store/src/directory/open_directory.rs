@@ -40,35 +40,40 @@ impl OpenDirectory {
         &self.descriptor
     }
 
-    /// Checks that the directory is still at the path where it was opened, and that an open file is still at its name
-    /// in it. If that cannot be determined, for example without permission, the check passes.
+    /// Checks that the directory is still at the path where it was opened. If that cannot be determined, for example
+    /// without permission, the check passes.
     ///
     /// # Errors
-    /// One of them was removed, moved or replaced.
-    pub(crate) fn check_in_place(&self, inside: Option<(&str, &File)>) -> io::Result<()> {
-        if self.descriptor.metadata()?.nlink() == 0 {
-            return self.displaced_error("", "was removed");
-        }
-        if let Some(what) = displaced(&self.descriptor, fs::metadata(&self.name)) {
-            return self.displaced_error("", what);
-        }
-        let Some((name, file)) = inside else { return Ok(()) };
-        match displaced(file, fs::symlink_metadata(self.path.join(name))) {
-            Some(what) => self.displaced_error(name, what),
-            None => Ok(()),
-        }
+    /// It was removed, moved or replaced.
+    pub(crate) fn check_in_place(&self) -> io::Result<()> {
+        let what = match self.descriptor.metadata()?.nlink() {
+            0 => Some("was removed"),
+            _ => displaced(&self.descriptor, fs::metadata(&self.name)),
+        };
+        let advice = "nothing more is written to it. Move it back, or restart the process with the path of the log";
+        in_place_unless(what, &self.name, advice)
     }
 
-    fn displaced_error(&self, inside: &str, what: &str) -> io::Result<()> {
-        let path = self.name.join(inside);
-        let path = if inside.is_empty() { self.name.display() } else { path.display() };
-        let advice = "nothing more is written to it. Move it back, or restart the process with the path of the log";
-        Err(io::Error::other(format!("{path} {what} while this process had the log open: {advice}")))
+    /// Checks that the lock file is still in the directory. Without it, another process can open the log for writing.
+    ///
+    /// # Errors
+    /// It was removed, moved or replaced.
+    pub(crate) fn check_lock(&self, name: &str, lock: &File) -> io::Result<()> {
+        let what = displaced(lock, fs::symlink_metadata(self.path.join(name)));
+        let advice =
+            "nothing more is written to the log, because another process may have opened it. Restart this process";
+        in_place_unless(what, &self.name.join(name), advice)
     }
 }
 
+fn in_place_unless(what: Option<&str>, path: &Path, advice: &str) -> io::Result<()> {
+    let Some(what) = what else { return Ok(()) };
+    let path = path.display();
+    Err(io::Error::other(format!("{path} {what} while this process had the log open: {advice}")))
+}
+
 /// What happened to an open file, judging by what is now at its path; `None` if nothing, or if that is unknown.
-fn displaced(opened: &File, there: io::Result<fs::Metadata>) -> Option<&'static str> {
+pub(super) fn displaced(opened: &File, there: io::Result<fs::Metadata>) -> Option<&'static str> {
     match there {
         Ok(there) if is_same(opened, &there) => None,
         Ok(_) => Some("was replaced"),
@@ -89,7 +94,7 @@ mod tests {
     use super::*;
 
     fn why(directory: &OpenDirectory) -> String {
-        directory.check_in_place(None).map_or_else(|error| error.to_string(), |()| "in place".to_owned())
+        directory.check_in_place().map_or_else(|error| error.to_string(), |()| "in place".to_owned())
     }
 
     #[test]

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use super::{Disk, DiskFile};
 use crate::directory::files::{self, Access};
+use crate::directory::lock_file::{DirectoryLock, WeakLock};
 use crate::directory::open_directory::OpenDirectory;
 use crate::directory::{replace_file, sync_directory};
 
 /// The files in a directory.
 pub(crate) struct DirectoryDisk {
     path: PathBuf,
-    /// The directory, open for writing; `None` for a reader.
-    opened: Option<OpenDirectory>,
+    /// The directory, open for writing, and its lock; `None` for a reader.
+    opened: Option<(OpenDirectory, WeakLock)>,
 }
 
 impl DirectoryDisk {
@@ -24,9 +25,9 @@ impl DirectoryDisk {
         Self { path: path.to_owned(), opened: None }
     }
 
-    /// A disk for writing, through the open directory.
-    pub(crate) fn writing(directory: &OpenDirectory) -> Self {
-        Self { path: directory.path().to_owned(), opened: Some(directory.clone()) }
+    /// A disk for writing, through the open directory, as long as this process holds the lock.
+    pub(crate) fn writing(directory: &OpenDirectory, lock: &DirectoryLock) -> Self {
+        Self { path: directory.path().to_owned(), opened: Some((directory.clone(), lock.downgrade())) }
     }
 
     fn path_of(&self, name: &str) -> PathBuf {
@@ -126,6 +127,8 @@ impl Disk for DirectoryDisk {
     }
 
     fn check_in_place(&self) -> io::Result<()> {
-        self.opened.as_ref().map_or(Ok(()), |opened| opened.check_in_place(None))
+        let Some((directory, lock)) = &self.opened else { return Ok(()) };
+        directory.check_in_place()?;
+        lock.upgrade().map_or(Ok(()), |lock| lock.check_in_place(directory))
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use cloacina_store::log::{EventLog, LogReader};
 use cloacina_store::{Options, SledLog, open, open_reader, verify};
@@ -76,6 +77,54 @@ fn a_process_touches_only_the_directory_that_it_opened_and_says_so_at_the_next_a
             }
         }
     }
+}
+
+/// Regression: a lock file that somebody removed "to free the log" let a second process in, and both wrote to the same segment: of six
+/// acknowledged executions three were left, and `verify` called the log intact.
+#[test]
+fn a_process_whose_lock_file_is_gone_writes_nothing_more_and_loses_nothing() {
+    let remove = |lock: &Path| fs::remove_file(lock).unwrap();
+    let move_away = |lock: &Path| fs::rename(lock, lock.with_extension("old")).unwrap();
+    let replace = |lock: &Path| {
+        fs::write(lock.with_extension("new"), b"").unwrap();
+        fs::rename(lock.with_extension("new"), lock).unwrap();
+    };
+    type Harm<'a> = &'a (dyn Fn(&Path) + Sync);
+    let done: [(&str, Harm<'_>, bool); 3] =
+        [("removed", &remove, false), ("moved", &move_away, true), ("replaced", &replace, false)];
+    // At once: the other process waits some seconds for the index, which the first one has.
+    thread::scope(|scope| {
+        for (what, harm, asks_first) in done {
+            scope.spawn(move || a_lock_file_is_gone(what, harm, asks_first));
+        }
+    });
+}
+
+fn a_lock_file_is_gone(what: &str, harm: &dyn Fn(&Path), asks_first: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let one_process = open_with_ten_records(&path);
+    harm(&path.join("lock"));
+    if asks_first {
+        let why = refusal(&one_process);
+        assert!(why.contains("lock was") && why.contains("Restart this process"), "{what}: {why}");
+    }
+    let other = writable(&path).unwrap();
+    for seq in 0..3 {
+        other.append(one(stream(2), seq, b"second")).unwrap();
+    }
+    let before = content(&path);
+    let why = refusal(&one_process);
+    assert!(why.contains("lock was") && why.contains("Restart this process"), "{what}: {why}");
+    assert!(one_process.close().is_err(), "{what}");
+    drop(one_process);
+    assert_eq!(content(&path), before, "{what}");
+    other.append(one(stream(2), 3, b"second")).unwrap();
+    other.close().unwrap();
+    assert_eq!(verify(&path).unwrap().findings, [], "{what}");
+    let reader = open_reader(&path).unwrap();
+    let records = [1, 2].map(|number| reader.read(stream(number), 0, 99).unwrap().len());
+    assert_eq!(records, [10, 4], "{what}");
 }
 
 #[test]

@@ -6,11 +6,14 @@ import copy
 import logging
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
 import cloaca
 import pytest
+
+from conftest import LIMIT
 
 DEFAULTS = {
     "max_concurrent_tasks": 4,
@@ -65,7 +68,7 @@ def test_every_field_is_a_keyword_and_a_property(name: str) -> None:
         ("max_concurrent_tasks", "4"),
         ("max_concurrent_tasks", True),
         ("task_timeout_seconds", -1),
-        ("task_timeout_seconds", None),
+        ("task_timeout_seconds", "60"),
         ("workflow_timeout_seconds", 0),
         ("pipeline_timeout_seconds", 0),
         ("enable_recovery", 1),
@@ -90,6 +93,26 @@ def test_a_wrong_value_is_refused_whenever_it_is_set(name: str, value: object) -
 
 def test_workflow_timeout_can_be_none() -> None:
     assert cloaca.DefaultRunnerConfig(workflow_timeout_seconds=None).pipeline_timeout_seconds is None
+
+
+def test_none_switches_every_timeout_off() -> None:
+    """Regression: the documentation said so of `task_timeout_seconds`, too, which refused it."""
+    working, done, clock = threading.Event(), threading.Event(), cloaca.testing.VirtualClock()
+    with cloaca.WorkflowBuilder("long"):
+
+        @cloaca.task(retry_attempts=1)
+        def work() -> None:
+            working.set()
+            assert done.wait(LIMIT)
+
+    config = cloaca.DefaultRunnerConfig(task_timeout_seconds=None, workflow_timeout_seconds=None)
+    with cloaca.testing.Runner(":memory:", config, clock=clock) as runner:
+        execution = runner.submit("long")
+        assert working.wait(LIMIT)
+        clock.advance(30 * 86_400)
+        assert execution.status == "Running"
+        done.set()
+        assert execution.result(LIMIT).status == "Completed"
 
 
 def test_both_names_of_one_field_are_refused() -> None:

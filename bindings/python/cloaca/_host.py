@@ -99,15 +99,14 @@ class Host:
 
     def _open(self, registered: list[NativeWorkflow], polled: list[TriggerSpec]) -> NativeEngine:
         config = self.config
-        timeout = config.workflow_timeout_seconds
         return NativeEngine(
             self.location.path,
             self._inbox,
             registered,
             durability=config.durability,
             max_concurrent_tasks=config.max_concurrent_tasks,
-            task_timeout_ms=config.task_timeout_seconds * 1000,
-            workflow_timeout_ms=None if timeout is None else timeout * 1000,
+            task_timeout_ms=_millis(config.task_timeout_seconds),
+            workflow_timeout_ms=_millis(config.workflow_timeout_seconds),
             strict_context=config.strict_context,
             max_recoveries=config.max_recoveries,
             max_value_bytes=config.max_value_bytes,
@@ -283,3 +282,7 @@ def start_threads(start: Callable[[], Started]) -> Started:
             limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit})"
             hint = f"raise the limit on threads{limited}"
         raise OperationError(f"the runner could not start a thread: {error}; {hint}") from error
+
+
+def _millis(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * 1000

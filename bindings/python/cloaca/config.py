@@ -113,10 +113,10 @@ class DefaultRunnerConfig:
             ValueError: max_concurrent_tasks must be at most 10000, not 10001
         """,
     )
-    task_timeout_seconds = _Field(
+    task_timeout_seconds: _Field[int | None] = _Field(
         300,
-        _integer(1),
-        """The timeout of attempts whose task does not set ``timeout_seconds``, in seconds.
+        _positive_or_none,
+        """The timeout of attempts whose task does not set ``timeout_seconds``, in seconds; ``None`` is no limit.
 
         An attempt that exceeds it fails.
 
@@ -292,7 +292,7 @@ class DefaultRunnerConfig:
         # Positional as in Cloacina, in the same order.
         max_concurrent_tasks: int = max_concurrent_tasks.default,
         scheduler_poll_interval_ms: int = scheduler_poll_interval_ms.default,
-        task_timeout_seconds: int = task_timeout_seconds.default,
+        task_timeout_seconds: int | None = task_timeout_seconds.default,
         workflow_timeout_seconds: int | None = workflow_timeout_seconds.default,
         db_pool_size: int = db_pool_size.default,
         enable_recovery: bool = enable_recovery.default,

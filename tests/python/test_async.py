@@ -259,6 +259,84 @@ def test_a_timeout_cancels_the_coroutines_of_the_attempt(runner: cloaca.DefaultR
     assert cancelled.wait(LIMIT)
 
 
+@pytest.mark.parametrize("how", ["itself", "a child", "a shielded child", "a generator"])
+def test_after_a_timeout_the_next_attempt_waits_for_the_cleanup_of_this_one(
+    runner: cloaca.DefaultRunner, how: str
+) -> None:
+    """Regression: after a timeout the next attempt began while the coroutines of this one were still cleaning up. Its
+    own timeout begins when it does."""
+    events: list[str] = []
+
+    async def clean_up() -> None:
+        try:
+            await asyncio.sleep(LIMIT)
+        finally:
+            await asyncio.sleep(0.2)
+            events.append("cleaned up")
+
+    async def generate() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0.2)
+            events.append("cleaned up")
+
+    generators = []
+    with cloaca.WorkflowBuilder("slow_cleanup"):
+
+        @cloaca.task(timeout_seconds=0.1, retry_attempts=2, retry_delay_ms=1)
+        async def again(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            events.append(f"attempt {handle.attempt}")
+            if handle.attempt == 2:
+                return
+            if how == "itself":
+                await clean_up()
+            elif how == "a child":
+                child = asyncio.create_task(clean_up())
+                await asyncio.sleep(0 if child.done() else LIMIT)
+            elif how == "a shielded child":
+                await asyncio.shield(clean_up())
+            else:
+                generators.append(generate())
+                await anext(generators[0])
+                await asyncio.sleep(LIMIT)
+
+    result = runner.execute("slow_cleanup", timeout=LIMIT)
+    assert (result.status, events) == ("Completed", ["attempt 1", "cleaned up", "attempt 2"])
+
+
+def test_a_cancelled_execution_does_not_begin_the_attempt_that_waits_for_a_cleanup(
+    runner: cloaca.DefaultRunner,
+) -> None:
+    cleaning, go_on = threading.Event(), threading.Event()
+    attempts: list[int] = []
+    with cloaca.WorkflowBuilder("waits"):
+
+        @cloaca.task(timeout_seconds=0.05, retry_attempts=2, retry_delay_ms=1)
+        async def again(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            attempts.append(handle.attempt)
+            try:
+                await asyncio.sleep(LIMIT)
+            finally:
+                cleaning.set()
+                while not go_on.is_set():
+                    await asyncio.sleep(0.001)
+
+    execution = runner.submit("waits")
+    assert cleaning.wait(LIMIT)
+    wait_until(lambda: sum(event.kind == "TaskStarted" for event in execution.history().events) == 2)
+    execution.cancel()
+    assert execution.result(LIMIT).status == "Cancelled"
+    go_on.set()
+    with cloaca.WorkflowBuilder("later"):
+
+        @cloaca.task
+        async def later() -> None: ...
+
+    assert runner.execute("later", timeout=LIMIT).status == "Completed"
+    assert attempts == [1]
+
+
 def test_a_coroutine_that_ignores_its_cancellation_delays_nobody(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

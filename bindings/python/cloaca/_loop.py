@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from contextvars import Context
 from functools import partial
 from typing import Any
 
 from . import _failure, _logging, _run
-from ._run import OWNER, Run, cancel_all, start
+from ._run import OWNER, Run, Turn, cancel_all, start
 from .errors import Error
 
 # The loop's methods that would end it, or a resource that all its coroutines share.
@@ -35,6 +35,8 @@ class Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         # The live runs by loop: of the current loop, and of replaced ones.
         self._runs: dict[asyncio.AbstractEventLoop, set[Run]] = {}
+        # The latest live run of each key, and its loop.
+        self._latest: dict[Hashable, tuple[asyncio.AbstractEventLoop, Run]] = {}
         self._is_checking = False
         self._closed = False
 
@@ -44,6 +46,7 @@ class Loop:
         function: Callable[[], Awaitable[object]],
         complete: Callable[[object], object],
         fail: Callable[[BaseException], object],
+        turn: Turn | None = None,
     ) -> Callable[[], None]:
         """Start a coroutine, and return a function that cancels it. Both can be called on any thread.
 
@@ -52,19 +55,20 @@ class Loop:
             function: Creates the coroutine; called on the loop's thread.
             complete: Called with the coroutine's result. An exception in it fails the run.
             fail: Called with the coroutine's exception.
+            turn: If given, the coroutine begins after the previous one with the same key, and all that it started.
         """
         while True:
             run = Run(name, function, complete, fail)
-            loop = self._use(run)
+            loop = self._use(run, turn)
             if loop is None:
                 fail(Error("the runner is shut down"))
                 return lambda: None
             try:
-                loop.call_soon_threadsafe(run.begin, loop, context=Context())
+                loop.call_soon_threadsafe(run.begin, loop, turn, context=Context())
             except RuntimeError:
                 # The loop was closed in the meantime.
                 self._retire(loop)
-                self._over(loop, run)
+                run.on_over()
                 continue
             return partial(self._cancel, loop, run)
 
@@ -72,7 +76,7 @@ class Loop:
         """Return the loop on which coroutines currently start."""
         return self._loop
 
-    def _use(self, run: Run) -> asyncio.AbstractEventLoop | None:
+    def _use(self, run: Run, turn: Turn | None) -> asyncio.AbstractEventLoop | None:
         """Register a run, and return the loop for it; ``None`` after `close`."""
         with self._lock:
             if self._closed:
@@ -81,7 +85,13 @@ class Loop:
                 self._loop = self._new()
             loop = self._loop
             self._runs.setdefault(loop, set()).add(run)
-            run.on_over = partial(self._over, loop, run)
+            key = None if turn is None else turn.key
+            run.on_over = partial(self._over, loop, run, key)
+            if key is not None:
+                before = self._latest.get(key)
+                # One on a loop that was replaced may never end.
+                run.predecessor = before[1] if before is not None and before[0] is loop else None
+                self._latest[key] = loop, run
             return loop
 
     def _new(self) -> asyncio.AbstractEventLoop:
@@ -94,8 +104,10 @@ class Loop:
             raise
         return loop
 
-    def _over(self, loop: asyncio.AbstractEventLoop, run: Run) -> None:
+    def _over(self, loop: asyncio.AbstractEventLoop, run: Run, key: Hashable) -> None:
         with self._lock:
+            if self._latest.get(key) == (loop, run):
+                del self._latest[key]
             runs = self._runs.get(loop, set())
             runs.discard(run)
             is_last = not runs and self._loop is not loop

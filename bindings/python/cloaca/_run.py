@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextvars import Context, ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _failure, _logging
 from .errors import Error
@@ -24,6 +24,15 @@ SECOND_CANCEL_TIMEOUT = 1.0
 
 # The run that the current code belongs to.
 OWNER: ContextVar[Run | None] = ContextVar("cloaca_run", default=None)
+
+
+class Turn(NamedTuple):
+    """The place of a run among those with the same key: it begins once the earlier one is over."""
+
+    key: Hashable
+    # Called if it has to wait, and when it then begins.
+    wait: Callable[[], object]
+    begin: Callable[[], object]
 
 
 class Run:
@@ -50,6 +59,9 @@ class Run:
         self._closing: set[asyncio.Future[Any]] = set()
         # Called once, when the run is over.
         self.on_over: Callable[[], object] = lambda: None
+        # The run that must be over before this one begins, and what waits for the end of this one.
+        self.predecessor: Run | None = None
+        self._successors: list[Callable[[], object]] = []
         self._thrown: BaseException | None = None
         self._ending: asyncio.Future[None] | None = None
         self.is_over = False
@@ -59,9 +71,23 @@ class Run:
         """Whether the loop is executing one of its tasks at this moment. Can be read on any thread."""
         return _failure.safely(lambda: asyncio.current_task(self._loop) in self._tasks, False)
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the coroutine."""
+    def begin(self, loop: asyncio.AbstractEventLoop, turn: Turn | None = None) -> None:
+        """Start the coroutine, once its predecessor on this loop is over."""
         self._loop = loop
+        before, self.predecessor = self.predecessor, None
+        if before is None or turn is None or before.is_over:
+            self._begin_now()
+            return
+        turn.wait()
+        before._successors.append(partial(self._begin_after, turn))
+
+    def _begin_after(self, turn: Turn) -> None:
+        if self._ending is None and not self.is_over:
+            turn.begin()
+            self._begin_now()
+
+    def _begin_now(self) -> None:
+        loop = self._loop
         context = Context()
         context.run(OWNER.set, self)
         self._main = _task(loop, self._call(), context)
@@ -172,6 +198,9 @@ class Run:
         finally:
             self._main = self._thrown = None
             self._leave()
+            for begin in self._successors:
+                begin()
+            self._successors.clear()
 
     def _leave(self) -> None:
         on_over = self.on_over

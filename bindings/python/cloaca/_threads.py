@@ -211,11 +211,15 @@ class Threads:
             self._check_process(None)
             attempt.complete(returned)
 
+        from ._run import Turn
+
         name = f"attempt {attempt.attempt} of task '{attempt.task_id}' in execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
             _running.starting[attempt] = loop.current
-            cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), complete, fail)
+            # What an earlier attempt has started may still be cleaning up after its timeout.
+            turn = Turn((attempt.execution_id, attempt.task_id), attempt.hold_timeout, attempt.begin_timeout)
+            cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), complete, fail, turn)
             attempt.on_cancel(cancel)
         except BaseException as error:
             fail(error)

@@ -156,14 +156,15 @@ def test_the_progress_of_an_execution_is_logged_at_lower_levels(
 
 
 class Raises(logging.Filter):
-    """A filter that raises on the engine's records, as one that expects a request id does."""
+    """A filter that raises on the records of a package, as one that expects a request id does."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, of: str = "cloaca") -> None:
         super().__init__()
         self.error: BaseException | None = error
+        self.of = of
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if self.error is not None and record.name.startswith("cloaca"):
+        if self.error is not None and record.name.startswith(self.of):
             raise self.error
         return True
 
@@ -222,6 +223,27 @@ def test_logging_code_that_raises_loses_no_result(
     finally:
         logger.removeHandler(handler)
         engine.removeFilter(raises)
+
+
+def test_logging_code_that_raises_on_records_of_asyncio_fails_no_coroutine(runner: cloaca.DefaultRunner) -> None:
+    """Regression: asyncio logs its selector when a loop is created; at DEBUG, a filter that raised on that record
+    failed the first async task."""
+    raises = Raises(KeyError("request_id"), of="asyncio")
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addFilter(raises)
+    with cloaca.WorkflowBuilder("first_async"):
+
+        @cloaca.task(retry_attempts=1)
+        async def first() -> None: ...
+
+    try:
+        assert runner.execute("first_async", timeout=LIMIT).status == "Completed"
+        assert not logger.disabled
+    finally:
+        logger.removeFilter(raises)
+        logger.setLevel(level)
 
 
 def test_logging_code_that_raises_keeps_no_runner_from_opening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Hashable
@@ -95,7 +96,7 @@ class Loop:
             return loop
 
     def _new(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
+        loop = _new_loop()
         _instrument(loop)
         try:
             threading.Thread(target=self._work, args=(loop,), name=self._thread_name(), daemon=True).start()
@@ -190,7 +191,7 @@ def run(name: str, function: Callable[[], Awaitable[object]]) -> object:
 
     Like `asyncio.run`, but a task that ignores its cancellation does not block it for ever.
     """
-    loop = asyncio.new_event_loop()
+    loop = _new_loop()
     _instrument(loop)
     returned: list[object] = []
     raised: list[BaseException] = []
@@ -208,6 +209,16 @@ def run(name: str, function: Callable[[], Awaitable[object]]) -> object:
     if raised or broken is not None:
         raise raised[0] if raised else Error(f"the event loop of {name} broke") from broken
     return returned[0]
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    # asyncio logs its selector in the middle of this, and a filter or handler of the program may raise.
+    logger = logging.getLogger("asyncio")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        return asyncio.new_event_loop()
+    finally:
+        logger.disabled = was_disabled
 
 
 def _drive(loop: asyncio.AbstractEventLoop, is_done: Callable[[], bool]) -> BaseException | None:

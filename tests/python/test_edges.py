@@ -206,6 +206,29 @@ def test_greenlets_in_place_of_threads_are_refused_at_once(run_python: Run, libr
     assert "in a process that is not patched" in last
 
 
+def test_greenlets_after_the_runner_was_opened_are_refused_at_once(run_python: Run) -> None:
+    """Regression: a program that imported gevent's patches after it had opened a runner waited for its timeout."""
+    done = run_python("""
+        import cloaca
+
+        with cloaca.WorkflowBuilder("plain"):
+            @cloaca.task
+            def plain(): ...
+
+        runner = cloaca.DefaultRunner(":memory:")
+        from gevent import monkey
+
+        monkey.patch_all()
+        for use in (lambda: runner.execute("plain"), lambda: runner.submit("plain"), runner.list_executions):
+            try:
+                use()
+            except cloaca.Error as error:
+                print(error)
+        runner.shutdown()
+    """)
+    assert done.stdout.count("Python's threads monkey-patched by gevent") == 3
+
+
 def test_tasks_that_work_under_gevent_run_and_others_say_why_not(run_python: Run) -> None:
     """Regression: even without patched threads, gevent replaces selectors, sockets and subprocess: coroutines and
     worker processes waited forever."""

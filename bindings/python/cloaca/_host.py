@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from . import _cloaca, _logging, _running
+from . import _cloaca, _interpreter, _logging, _running
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._history_source import HistorySource
 from ._threads import Threads
@@ -80,8 +80,9 @@ class Host:
 
     @property
     def engine(self) -> NativeEngine:
-        """The engine. Raises in a fork, where the engine's threads do not exist."""
+        """The engine. Raises where its threads do not exist: in a fork, and with greenlets in place of threads."""
         self._refuse_fork()
+        _interpreter.check_threads_again()
         return self._native
 
     @property

@@ -27,6 +27,16 @@ def is_free_threaded() -> bool:
     return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
+def check_threads_again() -> None:
+    """Check that threads are still native: a program may patch them after it opened a runner. Costs almost nothing.
+
+    Raises:
+        Error: As `check_threads`.
+    """
+    if _thread.start_new_thread is not _START:
+        check_threads()
+
+
 def check_threads() -> None:
     """Check that threads are native.
 
@@ -60,6 +70,7 @@ def check_processes() -> None:
     _refuse_patched((subprocess.Popen, socket.socket), "processes and sockets", "no task can run in a worker process")
 
 
+_START = _thread.start_new_thread
 _START_FUNCTIONS = ("_start_new_thread", "_start_joinable_thread")
 
 

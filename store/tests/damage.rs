@@ -103,14 +103,20 @@ fn durable(disk: &MemoryDisk, original: &Original, closed: bool) -> u64 {
     if closed { original.end() } else { last }
 }
 
-/// Opens a damaged log: either it is refused, or nothing wrong is returned.
+/// The contents of all files of a log.
+fn contents(disk: &MemoryDisk) -> BTreeMap<String, Option<Vec<u8>>> {
+    disk.names().into_iter().map(|name| (name.clone(), disk.content(&name))).collect()
+}
+
+/// Opens a damaged log: either it is refused and not changed, or nothing wrong is returned.
 fn assert_refused_or_right(disk: &MemoryDisk, original: &Original, least: u64, what: &str) {
+    let before = contents(disk);
     match MemoryLog::open(disk) {
         Ok(log) => {
             assert_eq!(log.verify().findings, [], "{what}: it was opened");
             original.assert_nothing_wrong(&log, least, what);
         }
-        Err(OpenError::Damaged { .. }) => {}
+        Err(OpenError::Damaged { .. }) => assert!(contents(disk) == before, "{what}: the refused open changed the log"),
         Err(other) => panic!("{what}: {other}"),
     }
 }

@@ -146,6 +146,10 @@ pub(crate) fn open_for_writing<Now: FnOnce(Timestamp) -> Timestamp>(
     let LoadedLog { segments, index, head, scanned, numbers } = found;
     let WriterOptions { location, durability, opened, now, max_segment } = writer_options;
     let failed = |doing: &str, error: std::io::Error| LoadError::Failed(format!("{doing}: {error}"));
+    // An open that is refused here has changed nothing, except that it finished erasures.
+    let core = Arc::new(Core::new(segments, index, Some(durability), location));
+    wiping::wipe_pending(&core, head.wiped)?;
+    scanned.check_suspects(&core.segments)?;
     // Remove unfinished segments before writing anything, the last one first.
     for number in numbers.iter().rev().filter(|number| **number > scanned.place.segment) {
         disk.remove(&crate::segments::name_of(*number))
@@ -153,9 +157,6 @@ pub(crate) fn open_for_writing<Now: FnOnce(Timestamp) -> Timestamp>(
     }
     let appender = Appender::resume(Arc::clone(disk), scanned.place, max_segment)
         .map_err(|error| failed("opening the last segment", error))?;
-    let core = Arc::new(Core::new(segments, index, Some(durability), location));
-    wiping::wipe_pending(&core, head.wiped)?;
-    scanned.check_suspects(&core.segments)?;
     let mut writer = Writer::new(Arc::clone(&core), appender, &head, scanned);
     let time = now(writer.last_time());
     writer

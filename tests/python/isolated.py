@@ -135,6 +135,12 @@ def report_descriptors(context: cloaca.Context) -> None:
 
 
 @cloaca.task(isolation="process", retry_attempts=1)
+def close_descriptors() -> None:
+    """As a function that becomes a daemon does."""
+    os.closerange(3, 256)
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
 def read_undeclared(context: cloaca.Context) -> None:
     context["seen"] = context.get("undeclared")
 

@@ -408,6 +408,21 @@ def test_any_other_missing_name_is_an_ordinary_error() -> None:
         exec("from cloaca import nothing")
 
 
+@pytest.mark.parametrize(
+    ("keywords", "says"),
+    [
+        ({"invokes": object()}, "'invokes': computation graphs .* use a workflow that a trigger starts"),
+        ({"post_invocation": print}, "'post_invocation': computation graphs"),
+        ({"dependecies": []}, "'dependecies'; did you mean 'dependencies'"),
+        ({"zzz": 1}, "'zzz'$"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_an_unsupported_argument_of_a_task_says_why(keywords: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError, match=f"^@cloaca.task has no argument {says}"):
+        cloaca.task(id="any", **keywords)
+
+
 # Instances
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import subprocess
 import sys
 import threading
 from collections import deque
@@ -264,6 +265,30 @@ def test_blocks_of_two_generators_that_overlap_are_refused() -> None:
             next(generator)
     with pytest.raises(ValueError, match="one"), cloaca.DefaultRunner(":memory:") as runner:
         runner.execute("one")
+
+
+GENERATED = """
+@cloaca.task
+def generated(context): ...
+"""
+
+
+def test_code_that_is_executed_inside_a_block_defines_tasks_of_the_block(
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """Regression: a task that `exec` defined in the module's own namespace was missing, without a word."""
+    with cloaca.WorkflowBuilder("in_function") as builder:
+        exec(GENERATED, globals())
+        exec(GENERATED.replace("generated", "elsewhere"), {"cloaca": cloaca})
+    assert builder.build().tasks == ["generated", "elsewhere"]
+    done = run_python(f"""
+        import cloaca
+
+        with cloaca.WorkflowBuilder("in_module") as builder:
+            exec({GENERATED!r})
+        print(builder.build().tasks)
+    """)
+    assert done.stdout == "['generated']\n"
 
 
 def test_tasks_of_a_module_imported_inside_a_block_belong_to_the_module(

@@ -147,6 +147,13 @@ def test_the_death_of_a_worker_is_a_failed_attempt(runner: cloaca.DefaultRunner,
     assert (died.task_id, died.attempt, died.execution_id) == ("die", 2, result.execution_id)
 
 
+def test_a_task_that_closes_all_descriptors_fails_at_once(runner: cloaca.DefaultRunner) -> None:
+    """Regression: the worker process could not send the outcome, and kept quiet until the timeout."""
+    workflow_of("close_descriptors", "close_descriptors")
+    result = runner.execute("close_descriptors", timeout=LIMIT)
+    assert "WorkerDiedError" in (result.error_message or "")
+
+
 def test_computations_run_in_two_processes_at_once(runner: cloaca.DefaultRunner, tmp_path: Path) -> None:
     workflow_of("meet", "meet")
     executions = [runner.submit("meet", {"place": str(tmp_path)}) for _ in range(2)]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ._cloaca import nearest
+
 _GRAPH = (
     "computation graphs (reactors, accumulators, nodes) are not supported; use a workflow that a trigger starts: "
     "@cloaca.trigger(on=...)"
@@ -33,6 +37,8 @@ _REASONS = {
     "WorkflowParamsDecorator": f"it {_DECORATOR.format('cloaca.workflow_params(...)')}",
     "WorkflowSecretsDecorator": "the log stores every context value; use cloaca.var(name) for secrets",
 }
+# Keyword arguments of Cloacina's decorators that those here lack.
+_KEYWORDS = {"invokes": _GRAPH, "post_invocation": _GRAPH}
 
 
 def message(name: str) -> str:
@@ -46,3 +52,11 @@ def import_message(name: str) -> str | None:
     """Return the ImportError message of ``from cloaca import name`` for a name of Cloacina's; ``None`` for others."""
     reason = _REASONS.get(name)
     return None if reason is None else f"cannot import name '{name}' from 'cloaca': {reason}"
+
+
+def keyword_message(function: str, name: str, known: Sequence[str]) -> str:
+    """Return the TypeError message for a keyword argument that a function does not have."""
+    reason = _KEYWORDS.get(name)
+    near = None if reason else nearest(name, known)
+    hint = f": {reason}" if reason else f"; did you mean '{near}'?" if near else ""
+    return f"{function} has no argument '{name}'{hint}"

@@ -94,13 +94,21 @@ def innermost() -> Collector | None:
 
 
 def _count_module_frames() -> int:
-    """Return the number of module bodies on the stack: the program's, and those of imports in progress."""
-    count = 0
+    """Return the number of module bodies on the stack: the program's, and those of imports in progress.
+
+    Code that a module runs with ``exec`` in its own namespace belongs to that module.
+    """
+    frames = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "<module>" and _is_module(frame.f_globals):
-            count += 1
+        frames.append(frame)
         frame = frame.f_back
+    count, entered = 0, set[int]()
+    for frame in reversed(frames):
+        namespace = frame.f_globals
+        if frame.f_code.co_name == "<module>" and id(namespace) not in entered and _is_module(namespace):
+            count += 1
+        entered.add(id(namespace))
     return count
 
 

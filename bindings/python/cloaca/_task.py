@@ -155,6 +155,7 @@ def task(
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
+    **unknown: Any,
 ) -> Function | Callable[[Function], Function]:
     """Define a task from a function. The function is returned unchanged, so unit tests can call it directly.
 
@@ -215,6 +216,10 @@ def task(
     """
     if function is not None and not callable(function):
         raise TypeError("@cloaca.task takes only keyword arguments, such as @cloaca.task(id=...)")
+    if unknown:
+        from ._missing import keyword_message
+
+        raise TypeError(keyword_message("@cloaca.task", next(iter(unknown)), list(task.__kwdefaults__ or ())))
     policy = _policy(
         retry,
         retry_attempts=retry_attempts,

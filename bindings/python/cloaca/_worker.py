@@ -80,18 +80,24 @@ class _RunnerConnection:
         self.send(*message)
         return self._messages.get()
 
-    def send(self, *message: Any) -> None:
-        """Send a message to the runner. If the runner is gone, the reading thread notices."""
+    def send(self, *message: Any) -> bool:
+        """Send a message to the runner, and return whether that worked. The reading thread notices a runner that is gone."""
         pickled = pickle.dumps((self._sender, *message))
         # Several threads of the task may request slots at the same time.
-        with self._send_lock, contextlib.suppress(OSError):
-            self._connection.send_bytes(pickled)
+        with self._send_lock:
+            try:
+                self._connection.send_bytes(pickled)
+            except OSError:
+                return False
+        return True
 
     def end(self, *message: Any) -> None:
         """Send the outcome of the attempt."""
         with self._lock:
             self._busy = False
-        self.send(*message)
+        if not self.send(*message):
+            # The task has closed the connection. The runner notices only that the process ends.
+            os._exit(1)
 
 
 class _Attempt:

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cloacina_engine::core::event::{Cause, ExecutionId};
+use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::runtime::engine::{Engine, StartRequest};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::Options;
@@ -39,7 +39,7 @@ fn start_until_killed(engine: &Engine, seed: u64) {
     loop {
         let workflow = WORKFLOWS[random.random_range(0..WORKFLOWS.len())];
         let input = input(random.random_range(0..10));
-        let request = StartRequest { workflow: workflow.into(), input, execution: None, cause: Cause::Call };
+        let request = StartRequest { input, ..StartRequest::new(workflow) };
         match engine.start(request) {
             Ok(execution) => {
                 say(format_args!("started {execution}"));

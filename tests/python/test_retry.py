@@ -353,3 +353,32 @@ def test_a_killed_retry_is_resumed_by_the_next_program(
         killed.communicate()
     assert run("finish") == "Completed 1 3\n"
     assert (tmp_path / "runs").read_text().split() == ["reserve", "charge", "charge", "charge"]
+
+
+def test_a_task_that_waits_to_run_again_is_shown_as_retried() -> None:
+    go = threading.Event()
+    with cloaca.WorkflowBuilder("shaky"):
+
+        @cloaca.task(retry_attempts=1)
+        def shake(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            if handle.attempt == 1:
+                raise ValueError("no")
+
+    with cloaca.WorkflowBuilder("hog"):
+
+        @cloaca.task
+        def hold(context: cloaca.Context) -> None:
+            go.wait(LIMIT)
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(":memory:", config) as runner:
+        failed = runner.execute("shaky")
+        assert failed.history().tasks["shake"].outcome == "failed"
+        runner.submit("hog")
+        execution = runner.retry(failed.execution_id)
+        [shaken] = execution.history().tasks.values()
+        assert (shaken.retried, shaken.outcome, shaken.attempts[-1].outcome) == (True, "retried", "failed")
+        go.set()
+        assert execution.result(LIMIT).status == "Completed"
+        [shaken] = execution.history().tasks.values()
+        assert (shaken.retried, shaken.outcome, len(shaken.attempts)) == (False, "completed", 2)

@@ -13,7 +13,7 @@
 //! | WaitingRetry | Running | TaskStarted |
 //! | WaitingRetry | Pending | ExecutionRecovered with a changed graph, in which something upstream is not settled |
 //! | Pending, Running, Deferred, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (timeout) |
-//! | Failed, Skipped | Pending | ExecutionRetried, unless every task that depends on it has dealt with the failure |
+//! | Failed, Skipped | Pending | ExecutionRetried, unless the failure was handled or its own rule skipped it |
 //! | Cancelled | Pending | ExecutionRetried |
 //!
 //! Completed is final; Failed, Skipped and Cancelled are final until a retry of the execution. Only

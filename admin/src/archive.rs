@@ -97,11 +97,7 @@ fn write(
 fn with_definitions(reader: &dyn LogReader, head: &Head) -> Result<Selected, Failure> {
     let mut definitions = BTreeSet::new();
     for entry in entries(reader, head.id) {
-        match entry?.event {
-            Some(Event::ExecutionStarted(started)) => drop(definitions.insert(Hash(started.definition.0))),
-            Some(Event::ExecutionRecovered(recovered)) => drop(definitions.insert(Hash(recovered.definition.0))),
-            _ => {}
-        }
+        definitions.extend(entry?.event.as_ref().and_then(Event::definition).map(|found| Hash(found.0)));
     }
     Ok(Selected { stream: head.entry.stream, definitions: definitions.into_iter().collect() })
 }

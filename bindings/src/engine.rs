@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cloacina_engine::core::event::{Cause, ExecutionId};
+use cloacina_engine::core::event::{Cause, ExecutionId, Request};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
 use cloacina_engine::runtime::crashing::CrashingLog;
@@ -83,6 +83,25 @@ pub fn parse_id(text: &str) -> PyResult<ExecutionId> {
         PyValueError::new_err(format!(
             "'{text}' is not an execution id; ids look like 01890a5d-ac96-774b-bcce-b302099a8057"
         ))
+    })
+}
+
+/// Who requests something if nobody is named.
+const USER: &str = "user";
+
+fn start_request(
+    py: Python<'_>,
+    workflow: Arc<str>,
+    context: &Context,
+    execution_id: Option<&str>,
+    retry_failed: bool,
+) -> PyResult<StartRequest> {
+    Ok(StartRequest {
+        workflow,
+        input: context.input(py)?,
+        execution: execution_id.map(parse_id).transpose()?,
+        cause: Cause::Call,
+        retry_failed: retry_failed.then(|| Request { by: USER.into(), reason: None }),
     })
 }
 
@@ -197,37 +216,37 @@ impl NativeEngine {
         py.detach(|| self.registry.unregister_trigger(name))
     }
 
-    /// Starts an execution and returns its id. Attaches if one with `execution_id` exists.
-    #[pyo3(signature = (workflow, context, execution_id))]
-    fn start(&self, py: Python<'_>, workflow: &str, context: &Context, execution_id: Option<&str>) -> PyResult<String> {
-        let request = StartRequest {
-            workflow: workflow.into(),
-            input: context.input(py)?,
-            execution: execution_id.map(parse_id).transpose()?,
-            cause: Cause::Call,
-        };
+    /// Starts an execution and returns its id. Attaches if one with `execution_id` exists, and retries that one if it
+    /// has failed and `retry_failed` is set.
+    #[pyo3(signature = (workflow, context, execution_id, retry_failed))]
+    fn start(
+        &self,
+        py: Python<'_>,
+        workflow: &str,
+        context: &Context,
+        execution_id: Option<&str>,
+        retry_failed: bool,
+    ) -> PyResult<String> {
+        let request = start_request(py, workflow.into(), context, execution_id, retry_failed)?;
         let started = without_gil(py, || self.engine.start(request))?;
         started.map(|id| id.to_string()).map_err(|why| errors::start(py, &why))
     }
 
     /// Starts an execution and waits for its end. `ticket` is the number of the wait if the engine has to know it: for
     /// a thread that belongs to no attempt.
-    #[pyo3(signature = (workflow, context, execution_id, watch_signals, ticket=None))]
+    #[pyo3(signature = (workflow, context, execution_id, retry_failed, watch_signals, ticket=None))]
+    #[allow(clippy::too_many_arguments)]
     fn execute<'py>(
         &self,
         py: Python<'py>,
         workflow: &str,
         context: &Context,
         execution_id: Option<&str>,
+        retry_failed: bool,
         watch_signals: bool,
         ticket: Option<WaitTicket>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let mut request = Some(StartRequest {
-            workflow: workflow.into(),
-            input: context.input(py)?,
-            execution: execution_id.map(parse_id).transpose()?,
-            cause: Cause::Call,
-        });
+        let mut request = Some(start_request(py, workflow.into(), context, execution_id, retry_failed)?);
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
         let begin = |request| {
             let executing = self.engine.execute(request);
@@ -252,23 +271,19 @@ impl NativeEngine {
     }
 
     /// Starts many executions in one batch of the log, and returns their ids. An id that is None is generated.
-    #[pyo3(signature = (workflow, contexts, execution_ids))]
+    #[pyo3(signature = (workflow, contexts, execution_ids, retry_failed))]
     fn start_many(
         &self,
         py: Python<'_>,
         workflow: &str,
         contexts: Vec<PyRef<'_, Context>>,
         execution_ids: Option<Vec<Option<String>>>,
+        retry_failed: bool,
     ) -> PyResult<Vec<String>> {
         let workflow: Arc<str> = workflow.into();
         let mut ids = execution_ids.into_iter().flatten();
         let request = |context: &PyRef<'_, Context>| {
-            Ok(StartRequest {
-                workflow: workflow.clone(),
-                input: context.input(py)?,
-                execution: ids.next().flatten().as_deref().map(parse_id).transpose()?,
-                cause: Cause::Call,
-            })
+            start_request(py, workflow.clone(), context, ids.next().flatten().as_deref(), retry_failed)
         };
         let requests = contexts.iter().map(request).collect::<PyResult<Vec<_>>>()?;
         let started = without_gil(py, || self.engine.start_many(requests))?;
@@ -433,6 +448,14 @@ impl NativeEngine {
     fn resume(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
         let execution = parse_id(execution_id)?;
         without_gil(py, || self.engine.resume(execution))?.map_err(|why| errors::engine(py, &why))
+    }
+
+    /// Retries a failed or cancelled execution.
+    #[pyo3(signature = (execution_id, by, reason))]
+    fn retry(&self, py: Python<'_>, execution_id: &str, by: Option<&str>, reason: Option<&str>) -> PyResult<()> {
+        let execution = parse_id(execution_id)?;
+        let request = Request { by: by.unwrap_or(USER).into(), reason: reason.map(Into::into) };
+        without_gil(py, || self.engine.retry(execution, request))?.map_err(|why| errors::engine(py, &why))
     }
 
     /// The executions that were unfinished when the log was opened, oldest first.

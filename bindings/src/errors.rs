@@ -84,6 +84,7 @@ fn start_saying(py: Python<'_>, why: &StartError, message: String) -> PyErr {
             error(py, "OperationError", &message, &[("execution_id", text(py, foreign.id))])
         }
         StartError::Log(_) => error(py, "LogError", &message, &[]),
+        StartError::NotRetried(why) => engine(py, why),
         _ => error(py, "OperationError", &message, &[]),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use crate::support::plan::plans;
 use crate::support::simulate::Simulation;
-use crate::support::{TaskBuilder, cases, task};
+use crate::support::{Story, TaskBuilder, cases, task, workflow};
 use cloacina_engine::core::codec::*;
 use cloacina_engine::core::definition::*;
 use cloacina_engine::core::event::*;
@@ -121,6 +121,21 @@ fn a_hostile_length_allocates_nothing() {
     }
 }
 
+/// The number of retries is stored only if there are any, so that the labels of all other executions stay as they are.
+#[test]
+fn a_label_says_how_often_an_execution_was_retried() {
+    let mut story = Story::of(&workflow([task("a")]));
+    story.fails("a");
+    let failed = cloacina_engine::core::decide::label(&story.state);
+    assert_eq!((failed.retries, encode_label(&failed)[3]), (0, 0));
+    story.retries().fails("a").retries();
+    let retried = cloacina_engine::core::decide::label(&story.state);
+    assert_eq!((retried.status, retried.retries, retried.ended), (LabelStatus::Running, 2, None));
+    assert_eq!(encode_label(&retried)[3], 4);
+    assert_round_trips(&failed, encode_label, decode_label);
+    assert_round_trips(&retried, encode_label, decode_label);
+}
+
 fn nested(depth: usize) -> Condition {
     (0..depth).fold(Condition::Always, |inner, _| Condition::All(vec![inner]))
 }
@@ -159,7 +174,7 @@ fn a_condition_nested_without_end_is_refused() {
 #[test]
 fn what_a_newer_version_wrote_is_refused_by_name() {
     let event = encode_event(&Event::ExecutionPaused(Request::default()));
-    for (place, byte) in [(2, 2), (3, 18), (4, 1)] {
+    for (place, byte) in [(2, 2), (3, 19), (4, 1)] {
         let mut newer = event.clone();
         newer[place] = byte;
         let error = decode_event(&newer).unwrap_err();
@@ -244,6 +259,12 @@ fn one_of_each() -> Vec<Event> {
         Event::ExecutionCancelled(ended("cancelled by ops")),
         Event::TaskDeferred(TaskDeferred { task: task(), attempt: 3 }),
         Event::TaskResumed(TaskResumed { task: task(), attempt: 3, worker: 7 }),
+        Event::ExecutionRetried(ExecutionRetried {
+            environment: environment(),
+            definition: Fingerprint([2; 32]),
+            options: ExecutionOptions { timeout: None, strict_context: true, ..ExecutionOptions::default() },
+            request: request(),
+        }),
     ]
 }
 
@@ -272,7 +293,7 @@ fn the_bytes_of_format_1_do_not_change() {
         assert_eq!(hex(&encode_event(&event)), golden, "{} is not encoded as in format 1", event.name());
         assert_eq!(decode_event(&unhex(&golden)), Ok(event), "logs of format 1 must stay readable");
     }
-    assert!(one_of_each().len() == 17 && decode_event(&[b'E', 1, 1, 18, 0]).is_err(), "a new kind needs a golden file");
+    assert!(one_of_each().len() == 18 && decode_event(&[b'E', 1, 1, 19, 0]).is_err(), "a new kind needs a golden file");
 }
 
 /// One event of each kind of a schedule, with every field set.
@@ -343,7 +364,7 @@ fn the_bytes_of_schedules_and_triggers_do_not_change() {
         assert_golden(kind, event.name(), &encode_trigger_event(&event));
     }
     assert_eq!((one_of_each_of_a_schedule().len(), one_of_each_of_a_trigger().len()), (8, 5));
-    for unknown in [18, 31, 40, 47, 53] {
+    for unknown in [19, 31, 40, 47, 53] {
         let bytes = [b'E', 1, 1, unknown, 0];
         assert!(matches!(decode_schedule_event(&bytes), Err(DecodeError::Newer { .. })));
         assert!(matches!(decode_trigger_event(&bytes), Err(DecodeError::Newer { .. })));

@@ -183,3 +183,28 @@ fn what_holds_no_value_or_is_not_over_is_not_erased() {
     let events = story.events.len() as u64;
     assert_eq!(refused(&story, What::Seq(events)), NothingToErase::NoSeq { seq: events, events });
 }
+
+/// An execution that was retried has several ends, each with a digest that would allow guesses at an erased value to be
+/// checked.
+#[test]
+fn of_a_retried_execution_every_end_loses_its_digest() {
+    let graph = workflow([task("a"), task("b").after(["a"])]);
+    let mut story = Story::of(&graph);
+    story.runs("a", [("secret", json!("s3cret"))]).fails("b").retries().runs("b", []);
+    let known = numbered(&story.events);
+    let erased = plan(&known, &[What::Key("secret".into())]).unwrap();
+    let ends: Vec<Seq> = known.iter().filter(|(_, event)| event.is_end()).map(|(seq, _)| *seq).collect();
+    assert_eq!(ends.len(), 2);
+    for end in ends {
+        let (Event::ExecutionFailed(left) | Event::ExecutionCompleted(left)) = &erased[&end] else {
+            panic!("{:?}", erased[&end]);
+        };
+        assert_eq!(left.context, [0; 32]);
+    }
+    let retried = known.iter().find(|(_, event)| matches!(event, Event::ExecutionRetried(_))).unwrap();
+    let copies = plan(&known, &[What::Seq(retried.0)]).unwrap();
+    let Event::ExecutionRetried(left) = &copies[&retried.0] else { panic!("{:?}", copies[&retried.0]) };
+    assert_eq!((&*left.request.by, left.request.reason.as_deref()), (ERASED_TEXT, Some(ERASED_TEXT)));
+    let open = &known[..=usize::try_from(retried.0).unwrap()];
+    assert_eq!(plan(open, &[What::Key("secret".into())]), Err(NothingToErase::NotOver));
+}

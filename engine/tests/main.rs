@@ -14,5 +14,6 @@ mod legality;
 mod properties;
 mod reads;
 mod recovery;
+mod retrying;
 mod rules;
 mod schedules;

@@ -68,10 +68,16 @@ proptest! {
             assert_agrees(&model, &simulation.state);
             assert_decided(&model);
             assert_same(&simulation.state, incremental.as_ref().unwrap(), simulation.now);
-            if simulation.is_over() {
-                break;
-            }
             let choice = steps.next().unwrap_or(0);
+            if simulation.is_over() {
+                let may_retry = simulation.state.status().is_retriable() && simulation.state.retries() < 2;
+                if !may_retry || choice % 4 == 0 {
+                    break;
+                }
+                simulation.is_healed = choice % 4 == 1;
+                simulation.retry();
+                continue;
+            }
             if let Some(disturbance) = steps.next() {
                 disturb(&mut simulation, disturbance);
             } else if simulation.state.status() == Status::Paused {

@@ -21,6 +21,7 @@ mod long;
 mod options;
 mod program;
 mod report;
+mod retried;
 mod schedules;
 mod schema;
 mod screens;

@@ -220,11 +220,15 @@ fn random_tasks(tasks: &[Random]) -> Vec<TaskDefinition> {
     tasks.iter().enumerate().map(make).collect()
 }
 
-/// Runs a random workflow in a random order: each choice starts a ready task, or ends a running one.
+/// Runs a random workflow in a random order: each choice starts a ready task, or ends a running one. A failed execution is
+/// retried.
 fn run_random(log: &Log, id: ExecutionId, tasks: &[Random], choices: &[u8]) {
     let input = [("k0", "{\"input\": 1}"), ("k1", "[]")];
     let mut run = Recorder::start(log, id, "random", random_tasks(tasks), &input);
     for choice in choices {
+        if run.state.status().is_retriable() {
+            run.wait(1).retry();
+        }
         let names = |is: fn(TaskState) -> bool| -> Vec<String> {
             let graph = run.state.graph().clone();
             let those = graph.tasks().filter(|task| is(run.state.task(*task).state()));

@@ -130,7 +130,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-fn holds(written: &str) -> Result<(), String> {
+pub fn holds(written: &str) -> Result<(), String> {
     let schema: Value = serde_json::from_str(SCHEMA).expect("the schema");
     check(&schema, &schema, &serde_json::from_str(written).expect("JSON"), "")
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::common::{Log, Recorder, erase, histories, id, json, task};
+use crate::common::{Log, Recorder, erase, error, histories, id, json, task};
 use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::erasure::What;
 use cloacina_engine::core::event::Request;
@@ -234,6 +234,32 @@ fn an_execution_is_pushed_event_by_event_while_it_runs_and_whole_when_it_ends() 
     assert!(whole["report"].as_str().unwrap().contains("\"frames\""));
     let seen = list.until("executions", |message| message["executions"][0]["status"] == "Completed");
     assert!(seen.iter().all(|message| message["executions"][0]["id"] == id.to_string()));
+}
+
+/// A page that shows the end of an execution stays connected, and shows the retry and the next end.
+#[test]
+fn a_page_that_has_the_end_gets_the_retry_and_the_next_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_on_disk(directory.path());
+    let id = id(3);
+    let mut only = task("a", &[]);
+    only.retry = cloacina_engine::core::retry::RetryPolicy::never();
+    let mut run = Recorder::start(&log, id, "shaky", vec![only], &[]);
+    run.run("a", 5, |_| Err(error("ValueError", "no")));
+    let server = serve(&directory.path().join("log"));
+    let mut page = server.listen(&format!("x/{id}/events"));
+    let history = |whole: &Value| -> Value { serde_json::from_str(whole["history"].as_str().unwrap()).unwrap() };
+    assert_eq!(history(&page.next("whole"))["execution"]["status"], "Failed");
+    run.wait(5).retry();
+    let retried = history(&page.next("whole"));
+    assert_eq!(
+        (retried["execution"]["status"].as_str(), retried["execution"]["retries"].as_u64()),
+        (Some("Running"), Some(1))
+    );
+    run.run("a", 5, |_| Ok(()));
+    let ended = history(&page.next("whole"));
+    assert_eq!(ended["execution"]["status"], "Completed");
+    assert_eq!(ended["events"].as_array().unwrap().len(), 8);
 }
 
 #[test]

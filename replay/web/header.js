@@ -48,6 +48,7 @@ export class Header {
       fact(counted(execution.events, "event")),
       fact(size(execution.bytes)),
       ...(execution.recoveries ? [fact(`recovered ${counted(execution.recoveries, "time")}`, "abandoned")] : []),
+      ...(execution.retries ? [fact(`retried ${counted(execution.retries, "time")}`, "retry")] : []),
       this.#verdict(),
       fact(`read from ${cut(execution.log, 80)}`, "muted"),
     );

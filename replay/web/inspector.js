@@ -163,7 +163,7 @@ export class Inspector {
     const box = element("section", { className: `attempt ${state.colour}` },
       element("h3", {},
         element("span", { className: `sign ${state.colour}`, "aria-hidden": "true" }, state.sign),
-        `Attempt ${attempt.number}${most > 1 ? ` of ${most}` : ""}: ${state.word}`,
+        `Attempt ${attempt.number}${most > 1 && attempt.number <= most ? ` of ${most}` : ""}: ${state.word}`,
         element("span", { className: "muted" }, `${ended ? "after" : "for"} ${span(until - attempt.started)}, worker ${attempt.worker}`),
       ),
       element("p", { className: "muted" }, "started ", this.#seqLink(attempt.startSeq), ` at +${span(attempt.started)}`, ended && [", ended ", this.#seqLink(attempt.endSeq), ` at +${span(attempt.ended)}`]),

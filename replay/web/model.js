@@ -33,7 +33,9 @@ export class Past {
     this.attempts = new Map();
     /** For each task, the `seq`s of its events. */
     this.eventsOf = new Map();
-    /** Events of the whole execution to mark in the timeline: recoveries, pauses. */
+    /** The state of each task at the end, as far as the events can be folded. */
+    this.finalStates = new Map();
+    /** Events of the whole execution to mark in the timeline: recoveries, retries, pauses. */
     this.marks = [];
     /** All keys that the context has at any moment. */
     this.keys = new Set();
@@ -51,6 +53,8 @@ export class Past {
     for (const frame of frames) {
       this.frames.push(frame);
       for (const key of Object.keys(frame.context ?? {})) this.keys.add(key);
+      if (frame.definition) this.finalStates.clear();
+      for (const [task, [state]] of Object.entries(frame.tasks ?? {})) this.finalStates.set(task, state);
     }
   }
 
@@ -106,6 +110,7 @@ export class Past {
         }
         break;
       case "ExecutionRecovered":
+      case "ExecutionRetried":
       case "ExecutionPaused":
       case "ExecutionUnpaused":
         this.marks.push({ at: event.at, seq, event: event.event });
@@ -118,9 +123,15 @@ export class Past {
     return this.events.length - 1;
   }
 
-  /** The failed attempts without a retry, in the order in which they ended. */
+  /** The failed attempts after which their tasks did not run again, in the order in which they ended. */
   get failures() {
-    const failed = [...this.attempts.values()].flat().filter((attempt) => attempt.outcome === "Failed" && attempt.retryAt === undefined);
+    return this.failuresAt(this.last).filter(({ task }) => (this.finalStates.get(task) ?? "Failed") === "Failed");
+  }
+
+  /** The last attempts of the tasks that had failed for good at an event, in the order in which they ended. */
+  failuresAt(seq) {
+    const last = [...this.attempts.values()].map((attempts) => attempts.findLast((attempt) => attempt.startSeq <= seq));
+    const failed = last.filter((attempt) => attempt?.outcome === "Failed" && attempt.retryAt === undefined && attempt.endSeq <= seq);
     return failed.sort((one, other) => one.endSeq - other.endSeq);
   }
 

@@ -90,7 +90,7 @@ export class Slider {
     const every = Math.ceil(past.events.length / MOST_MARKS);
     for (const { seq, event } of past.events) {
       const bad = event === "TaskFailed" || event === "ExecutionFailed";
-      const notable = bad || event === "TaskAbandoned" || event === "ExecutionRecovered" || event === "CancelRequested";
+      const notable = bad || ["TaskAbandoned", "ExecutionRecovered", "ExecutionRetried", "CancelRequested"].includes(event);
       if (!notable && (seq % every !== 0 || event !== "TaskCompleted")) continue;
       const x = 8 + (past.last > 0 ? (seq / past.last) * room : 0);
       context.fillStyle = bad ? palette.failed : notable ? palette.abandoned : palette.line;

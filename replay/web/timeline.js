@@ -71,7 +71,7 @@ export class TimelineView {
     const { past, moment } = this.page;
     const at = past.events[moment.seq];
     const task = at?.body?.task;
-    this.#reveal(at?.event === "ExecutionFailed" ? past.failures[0] : { task, worker: past.attemptAt(moment.seq)?.worker });
+    this.#reveal(at?.event === "ExecutionFailed" ? past.failuresAt(moment.seq)[0] : { task, worker: past.attemptAt(moment.seq)?.worker });
   }
 
   /** Extends the axis to the present time. */
@@ -304,7 +304,7 @@ export class TimelineView {
       context.setLineDash([5, 4]);
       line(context, x(mark.at), AXIS, x(mark.at), height);
       context.setLineDash([]);
-      const words = { ExecutionRecovered: "recovered", ExecutionPaused: "paused", ExecutionUnpaused: "unpaused" }[mark.event];
+      const words = { ExecutionRecovered: "recovered", ExecutionRetried: "retried", ExecutionPaused: "paused", ExecutionUnpaused: "unpaused" }[mark.event];
       const room = this.picture.width - x(mark.at);
       context.textAlign = room < 70 ? "right" : "left";
       context.fillText(words, x(mark.at) + (room < 70 ? -4 : 4), height - 8);

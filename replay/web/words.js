@@ -192,6 +192,8 @@ export function describeEvent({ event, body, erased }) {
       return about("Cancelled", "", request("cancel requested", body));
     case "ExecutionRecovered":
       return about("Running", "", `recovered by pid ${body.environment.pid} on ${body.environment.host || "?"}`);
+    case "ExecutionRetried":
+      return about("Running", "", request("retried", body));
     case "ExecutionCompleted":
       return about("Completed", "", "completed");
     case "ExecutionFailed":

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Past } from "../../replay/web/model.js";
 import { BOX_HEIGHT, layOut } from "../../replay/web/layout.js";
-import { causeWords, appearance, span, statusWord } from "../../replay/web/words.js";
+import { causeWords, appearance, describeEvent, span, statusWord } from "../../replay/web/words.js";
 
 /**
  * The layout of a report with layers of the given sizes; each task depends on all of the previous layer, or on some.
@@ -95,11 +95,12 @@ describe("a graph in its panel", () => {
   });
 });
 
-/** The documents of an execution whose tasks start and end in this order. */
+/** The documents of an execution with these events, each with what its frame says. */
 function pastOf(...events) {
   const entries = events.map(([event, body], seq) => ({ seq, event, body, time: `2026-12-01T00:00:0${seq}.000000Z` }));
   const history = { execution: { status: "Failed" }, tasks: [], collisions: [], definitions: [], events: entries };
-  return new Past(JSON.stringify(history), JSON.stringify({ layouts: [], frames: [] }));
+  const frames = events.map(([, , frame], seq) => ({ seq, ...frame }));
+  return new Past(JSON.stringify(history), JSON.stringify({ layouts: [], frames }));
 }
 
 // Regression: the page named the failure of the task that started first, though another task had failed long before.
@@ -108,6 +109,20 @@ test("the first failure is the earliest one that was not retried", () => {
   const failed = (task, attempt, retry_at) => ["TaskFailed", { task, attempt, retry_at, error: {} }];
   const past = pastOf(["ExecutionStarted", {}], started("slow"), started("quick"), started("flaky"), failed("flaky", 1, "2026-12-01T00:00:05.000000Z"), failed("quick", 1), started("flaky", 2), failed("slow", 1));
   assert.deepEqual(past.failures.map(({ task }) => task), ["quick", "slow"]);
+});
+
+test("a task that a retry put back has not failed, and one whose failure was handled has", () => {
+  const started = (task, attempt = 1) => ["TaskStarted", { task, attempt, worker: 0 }];
+  const failed = (task, attempt = 1) => ["TaskFailed", { task, attempt, retry_at: null, error: {} }];
+  const before = [["ExecutionStarted", {}], started("load"), started("fetch"), failed("load"), failed("fetch"), ["ExecutionFailed", { reason: "" }]];
+  const put = { tasks: { load: ["Pending", 1, true], fetch: ["Failed", 1, false] } };
+  const past = pastOf(...before, ["ExecutionRetried", { by: "ann", reason: null }, put]);
+  assert.deepEqual(past.failures.map(({ task }) => task), ["fetch"]);
+  assert.deepEqual(past.failuresAt(5).map(({ task }) => task), ["load", "fetch"]);
+  assert.deepEqual(past.marks.map(({ seq, event }) => [seq, event]), [[6, "ExecutionRetried"]]);
+  assert.equal(describeEvent(past.events[6]).words, "retried by ann");
+  const again = pastOf(...before, ["ExecutionRetried", { by: "ann", reason: "up" }, put], started("load", 2), [...failed("load", 2), { tasks: { load: ["Failed", 2, false] } }]);
+  assert.deepEqual(again.failures.map(({ task, number }) => [task, number]), [["fetch", 1], ["load", 2]]);
 });
 
 test("every state has its own sign and word, even an unknown one", () => {

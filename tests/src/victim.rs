@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cloacina_engine::core::event::Key;
+use cloacina_engine::core::event::{ExecutionId, Key, Request};
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::task_context::TaskContext;
-use cloacina_engine::runtime::engine::{EngineConfig, Outcome};
+use cloacina_engine::runtime::engine::{Engine, EngineConfig, EngineError, Outcome};
 use cloacina_engine::runtime::task::{AttemptInfo, Task, TaskResult};
 use cloacina_engine::runtime::workflow::Workflow;
 use serde_json::{Value, json};
 
-use crate::workflows::{attempts, error, read, walk, workflow, write};
+use crate::workflows::{attempts, error, once, read, walk, workflow, write};
 
 /// The names of the workflows.
-pub const WORKFLOWS: [&str; 3] = ["chain", "fan", "retries"];
+pub const WORKFLOWS: [&str; 4] = ["chain", "fan", "retries", "shaky"];
 
 /// The configuration of the victim's engine: no limit on how often a task dies with its process.
 #[must_use]
@@ -83,7 +83,23 @@ fn fail_first(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {
     walk(context, &info.task)
 }
 
-/// The workflows.
+/// Fails twice, so that its execution fails and has to be retried.
+fn fail_twice(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {
+    match info.attempt {
+        1 | 2 => fail_first(context, &AttemptInfo { attempt: 1, ..info.clone() }),
+        _ => walk(context, &info.task),
+    }
+}
+
+/// Continues an execution that has failed.
+///
+/// # Errors
+/// The engine's.
+pub fn retry(engine: &Engine, execution: ExecutionId) -> Result<(), EngineError> {
+    engine.retry(execution, Request { by: "the victim".into(), reason: None })
+}
+
+/// The workflows. An execution of the last one fails, and completes after a retry.
 #[must_use]
 pub fn workflows(effects: &SideEffects) -> Vec<Workflow> {
     let task = |name: &str, body: Body| task_with_side_effect(effects, name, body);
@@ -109,6 +125,15 @@ pub fn workflows(effects: &SideEffects) -> Vec<Workflow> {
                 task("second", fail_first).after(["first"]),
                 task("beside", append_name),
                 task("last", append_name).after(["second", "beside"]),
+            ],
+        ),
+        workflow(
+            "shaky",
+            [
+                task("before", append_name),
+                task("doubtful", fail_twice).after(["before"]).retry(once()),
+                task("beside", branch).after(["before"]),
+                task("after", append_name).after(["doubtful", "beside"]),
             ],
         ),
     ]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloacina_engine::core::event::{Cause, ExecutionId, Key};
+use cloacina_engine::core::event::{ExecutionId, Key};
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::engine::{Engine, EngineConfig, Outcome, StartRequest};
@@ -92,7 +92,7 @@ impl World {
 /// A request to start a workflow without input.
 #[must_use]
 pub fn call(workflow: &str) -> StartRequest {
-    StartRequest { workflow: workflow.into(), input: Vec::new(), execution: None, cause: Cause::Call }
+    StartRequest::new(workflow)
 }
 
 /// A request to start a workflow under a given id.

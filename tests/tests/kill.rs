@@ -1,7 +1,7 @@
 //! Kill tests: real processes on a real log are killed in the middle of their work, again and again.
 //!
-//! After every kill the next process resumes the unfinished executions, and is killed too, sometimes during recovery. The last
-//! one runs to its end. Then: everything acknowledged is there unchanged, every execution ended like an undisturbed
+//! After every kill the next process resumes the unfinished executions, and is killed too, sometimes during recovery. Those
+//! that fail are retried, so kills hit retries as well. The last process runs to its end. Then: everything acknowledged is there unchanged, every execution ended like an undisturbed
 //! run, no task ran before its start was in the log or after its completion was, and the chain verifies.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +17,9 @@ use cloacina_store::log::{LogReader, StreamFilter};
 use cloacina_store::open_reader;
 use cloacina_store::record::StreamKind;
 use cloacina_tests::GUARD;
-use cloacina_tests::history::history;
+use cloacina_tests::history::{event_names, history};
 use cloacina_tests::process::Victim;
-use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, workflows};
+use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, retry, workflows};
 use cloacina_tests::world::{World, call, end_of};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -35,6 +35,7 @@ fn begin(directory: &Path, mode: &str) -> Victim {
 #[derive(Default)]
 struct Acknowledged {
     started: BTreeSet<ExecutionId>,
+    failed: BTreeSet<ExecutionId>,
     ended: BTreeMap<ExecutionId, String>,
 }
 
@@ -45,6 +46,7 @@ impl Acknowledged {
             let mut words = line.splitn(3, ' ');
             match (words.next(), words.next(), words.next()) {
                 (Some("started"), Some(id), None) => drop(self.started.insert(id.parse().unwrap())),
+                (Some("failed"), Some(id), None) => drop(self.failed.insert(id.parse().unwrap())),
                 (Some("ended"), Some(id), Some(result)) => {
                     let before = self.ended.insert(id.parse().unwrap(), result.to_owned());
                     assert!(
@@ -139,6 +141,10 @@ fn check(directory: &Path, acknowledged: &Acknowledged) {
             assert_eq!(acknowledged, &reported, "{execution}: another result was acknowledged");
         }
     }
+    for failed in &acknowledged.failed {
+        let names = event_names(&*log, *failed);
+        assert!(names.contains(&"ExecutionFailed".to_owned()), "{failed}: an acknowledged failure is gone: {names:?}");
+    }
     let unknown: Vec<_> = acknowledged.ended.keys().filter(|id| !executions.contains(id)).collect();
     assert!(unknown.is_empty(), "results of executions that are not in the log: {unknown:?}");
     check_side_effects(&fs::read_to_string(directory.join("effects")).unwrap(), &*log, &executions);
@@ -188,7 +194,11 @@ impl ExpectedResults {
             let engine = World { config: config(), ..World::of(workflows(&effects)) }.open();
             let run = |name: &str, number| {
                 let request = StartRequest { input: input(number), ..call(name) };
-                let outcome = end_of(&engine, engine.start(request).unwrap());
+                let execution = engine.start(request).unwrap();
+                while end_of(&engine, execution).status == ExecutionStatus::Failed {
+                    retry(&engine, execution).unwrap();
+                }
+                let outcome = end_of(&engine, execution);
                 assert_eq!(outcome.status, ExecutionStatus::Completed);
                 ((name.to_owned(), number), result(&outcome))
             };

@@ -23,6 +23,7 @@ mod power_cut_changes;
 mod purity;
 mod recorder;
 mod recovering;
+mod retrying;
 mod running;
 mod schedule_kill;
 mod schedules;

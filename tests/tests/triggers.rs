@@ -5,18 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cloacina_engine::core::event::{Cause, Event, TaskError};
+use cloacina_engine::core::event::{Cause, Event, Request, TaskError};
 use cloacina_engine::core::time::{Millis, Timestamp};
 use cloacina_engine::core::trigger::{DropCause, Pace, TriggerEvent, TriggerId};
 use cloacina_engine::core::{codec, trigger};
 use cloacina_engine::runtime::clock::{TimeSource, VirtualClock};
 use cloacina_engine::runtime::engine::{Engine, ExecutionStatus};
+use cloacina_engine::runtime::task::Task;
 use cloacina_engine::runtime::trigger::{Poll, PollResult, Trigger, TriggerBody};
 use cloacina_engine::runtime::triggers::TriggerError;
 use cloacina_store::record::StreamId;
 use cloacina_tests::history::history;
 use cloacina_tests::sync::Door;
-use cloacina_tests::workflows::{step, waiting, workflow};
+use cloacina_tests::workflows::{error, once, step, waiting, workflow};
 use cloacina_tests::world::{World, end_of, input, value};
 use serde_json::json;
 
@@ -132,6 +133,30 @@ fn a_fire_is_dropped_while_an_execution_with_the_same_context_runs() {
     assert_eq!(event_names(&second, "inbox")[expected.len()..], ["TriggerDropped", "TriggerFired"]);
     door.open();
     drop((engine, second));
+}
+
+#[test]
+fn a_fire_is_dropped_while_an_execution_with_the_same_context_is_retried() {
+    let clock = VirtualClock::starting_at(NEW_YEAR);
+    let (door, runs) = (Door::closed(), AtomicUsize::new(0));
+    let passed = door.clone();
+    let load = Task::new("load", move |_| match runs.fetch_add(1, Ordering::SeqCst) {
+        0 => Err(error("the server is down")),
+        _ if passed.pass() => Ok(()),
+        _ => Err(error("the door stayed closed")),
+    });
+    let world = under(&clock, World::of([workflow("etl", [load.retry(once()).timeout(seconds(100_000))])]));
+    world.registry.register_trigger(inbox(&Script::of([fire("a"), fire("a")])));
+    let engine = world.open();
+    clock.advance(seconds(1));
+    let failed = engine.trigger_history("inbox", 1, 0).unwrap()[0].execution;
+    assert_eq!(end_of(&engine, failed).status, ExecutionStatus::Failed);
+    engine.retry(failed, Request { by: "ann".into(), reason: None }).unwrap();
+    door.wait_for_arrivals(1);
+    clock.advance(seconds(5));
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined", "TriggerFired", "TriggerDropped"]);
+    door.open();
+    assert_eq!(end_of(&engine, failed).status, ExecutionStatus::Completed);
 }
 
 #[test]

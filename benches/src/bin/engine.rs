@@ -110,8 +110,7 @@ fn new_log(directory: &Path) -> Outcome<SledLog> {
 }
 
 fn execute(engine: &Engine) -> Outcome {
-    let request = StartRequest { workflow: "bench".into(), input: Vec::new(), execution: None, cause: Cause::Call };
-    let execution = engine.start(request)?;
+    let execution = engine.start(StartRequest::new("bench"))?;
     engine.wait(execution, None)?;
     Ok(())
 }

@@ -144,14 +144,16 @@ class Host:
         """Whether the caller may use ``execute``. An attempt must not: its waits have to be reported to the engine."""
         return _running.attempt() is None
 
-    def execute(self, workflow_name: str, context: Context, execution_id: str | None) -> WorkflowResult:
+    def execute(
+        self, workflow_name: str, context: Context, execution_id: str | None, retry_failed: bool
+    ) -> WorkflowResult:
         """Start an execution and wait for its end, with a single blocking call to the engine."""
         if _running.is_main_thread():
-            raw = self.engine.execute(workflow_name, context, execution_id, True)
+            raw = self.engine.execute(workflow_name, context, execution_id, retry_failed, True)
         else:
             ticket = _cloaca.wait_ticket()
             with _running.waiting(ticket):
-                raw = self.engine.execute(workflow_name, context, execution_id, False, ticket)
+                raw = self.engine.execute(workflow_name, context, execution_id, retry_failed, False, ticket)
         _logging.flush()
         return self._result(raw)
 

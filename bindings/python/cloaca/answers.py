@@ -122,17 +122,21 @@ class TaskHistory:
     """Why it was skipped: the rule, and the tasks and keys that decided it; ``None`` if it was not."""
     cancelled: bool
     """Whether the execution ended before the task did."""
+    retried: bool = field(repr=False)
+    """Whether a retry of the execution put the task back, and it has not started since."""
     collisions: tuple[Mapping[str, Any], ...] = field(repr=False)
     """The keys that several of its dependencies wrote with conflicting values."""
 
     @property
     def outcome(self) -> str:
-        """The outcome: ``skipped``, ``cancelled``, or that of the last attempt.
+        """The outcome: ``retried``, ``skipped``, ``cancelled``, or that of the last attempt.
 
         Example:
             >>> fetch_then.outcome
             'completed'
         """
+        if self.retried:
+            return "retried"
         if self.skipped is not None:
             return "skipped"
         if self.cancelled or not self.attempts:
@@ -150,6 +154,7 @@ class TaskHistory:
             attempts=attempts,
             skipped=raw["skipped"],
             cancelled=raw["cancelled"],
+            retried=raw.get("retried", False),
             collisions=tuple(raw["collisions"]),
         )
 

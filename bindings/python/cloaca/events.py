@@ -61,6 +61,7 @@ __all__ = [
     "ExecutionFailed",
     "ExecutionPaused",
     "ExecutionRecovered",
+    "ExecutionRetried",
     "ExecutionStarted",
     "ExecutionUnpaused",
     "Read",
@@ -383,7 +384,7 @@ class TaskResumed(TaskEvent):
 
 @dataclass(frozen=True)
 class Request(Event):
-    """A request to pause, resume or cancel the execution. Base class of these events.
+    """A request to pause, resume, cancel or retry the execution. Base class of these events.
 
     Example:
         >>> [(request.kind, request.by) for request in events(steered, cloaca.events.Request)]
@@ -443,6 +444,34 @@ class ExecutionRecovered(Event):
     """The process: engine version, host, process id, Python version."""
     definition: str
     """The fingerprint of the definition that it continues with."""
+
+
+@dataclass(frozen=True)
+class ExecutionRetried(Request):
+    """The execution had failed or was cancelled, and continues from what failed.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("shaky"):
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def shake(context, handle):
+        ...         if handle.attempt == 1:
+        ...             raise ValueError("no")
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     failed = runner.execute("shaky")
+        ...     again = runner.retry(failed.execution_id, by="ann", reason="another try").result().history()
+        >>> [retried] = events(again, cloaca.events.ExecutionRetried)
+        >>> retried.by, retried.reason, retried.definition == again.events[0].definition
+        ('ann', 'another try', True)
+        >>> [event.kind for event in again.events if isinstance(event, cloaca.events.ExecutionEnded)]
+        ['ExecutionFailed', 'ExecutionCompleted']
+    """
+
+    environment: Mapping[str, Any] = field(repr=False)
+    """The process that continues it: engine version, host, process id, Python version."""
+    definition: str
+    """The fingerprint of the definition that it continues with."""
+    options: Mapping[str, Any] = field(repr=False)
+    """The options from then on: timeouts, strict context, recoveries."""
 
 
 @dataclass(frozen=True)
@@ -516,6 +545,7 @@ _KINDS: dict[str, type[Event]] = {
         ExecutionUnpaused,
         CancelRequested,
         ExecutionRecovered,
+        ExecutionRetried,
         ExecutionCompleted,
         ExecutionFailed,
         ExecutionCancelled,

@@ -265,6 +265,29 @@ class Execution:
         """
         self._host.engine.unpause(self._id)
 
+    def retry(self, *, by: str | None = None, reason: str | None = None) -> None:
+        """Continue the execution from what failed, if it has failed or was cancelled.
+
+        Arguments, errors and details are those of [`DefaultRunner.retry`][cloaca.DefaultRunner.retry].
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("waits"):
+            ...     @cloaca.task
+            ...     def wait(context, handle):
+            ...         handle.defer_until(lambda: ready, poll_interval_ms=10)
+            >>> ready = False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("waits")
+            ...     execution.cancel("takes too long")
+            ...     execution.result().status
+            ...     ready = True
+            ...     execution.retry()
+            ...     execution.result().status
+            'Cancelled'
+            'Completed'
+        """
+        self._host.engine.retry(self._id, by, reason)
+
     def history(self) -> History:
         """Return the history up to now: every event, what each task read, and where each value came from.
 

@@ -200,6 +200,7 @@ class DefaultRunner(Scheduling):
         context: Input = None,
         *,
         execution_id: str | None = None,
+        retry_failed: bool = False,
         timeout: float | None = None,
         progress: bool = False,
     ) -> WorkflowResult:
@@ -213,6 +214,8 @@ class DefaultRunner(Scheduling):
             execution_id: A UUID for the execution. If the log already has an execution of this workflow with this id,
                 the call attaches to it instead of starting another: rerunning a crashed script finishes the crashed
                 run.
+            retry_failed: Whether to [`retry`][cloaca.DefaultRunner.retry] the execution with this id if it has failed,
+                instead of attaching to the failure. One that was cancelled stays cancelled.
             timeout: The maximum wait in seconds; ``None`` waits without a limit.
             progress: Whether to show a progress bar, using rich if it is installed. Nothing is shown if standard
                 output is not a terminal.
@@ -223,7 +226,7 @@ class DefaultRunner(Scheduling):
                 [`workflow_params`][cloaca.workflow_params].
             WaitTimeoutError: The execution was still running after ``timeout`` seconds. It continues.
             Error: The execution with this id is blocked, or belongs to another workflow.
-            TypeError, ValueError: The input is not a context, or not JSON.
+            TypeError, ValueError: The input is not a context, or not JSON; or ``retry_failed`` is set without an id.
 
         Example:
             >>> import uuid
@@ -239,10 +242,11 @@ class DefaultRunner(Scheduling):
             cloaca.errors.WorkflowNotFoundError: workflow 'elt' is not registered; did you mean 'etl'?
         """
         check_timeout(timeout)
+        _check_retry_failed(retry_failed, execution_id)
         if timeout is None and not progress and self._host.can_execute:
             context = self._input(workflow_name, context, execution_id)
-            return self._host.execute(workflow_name, context, execution_id)
-        started = self._start(workflow_name, context, execution_id)
+            return self._host.execute(workflow_name, context, execution_id, retry_failed)
+        started = self._start(workflow_name, context, execution_id, retry_failed)
         if progress:
             from . import _progress
 
@@ -251,7 +255,14 @@ class DefaultRunner(Scheduling):
                     return self._host.wait(started, timeout)
         return self._host.wait(started, timeout)
 
-    def submit(self, workflow_name: str, context: Input = None, *, execution_id: str | None = None) -> Execution:
+    def submit(
+        self,
+        workflow_name: str,
+        context: Input = None,
+        *,
+        execution_id: str | None = None,
+        retry_failed: bool = False,
+    ) -> Execution:
         """Start a workflow and return once the start is durable, without waiting for the result.
 
         Arguments and errors are those of [`execute`][cloaca.DefaultRunner.execute].
@@ -262,7 +273,8 @@ class DefaultRunner(Scheduling):
             ...     [execution.result().final_context["rows"] for execution in executions]
             [['2026-01-29'], ['2026-01-30'], ['2026-01-31']]
         """
-        return Execution(self._host, self._start(workflow_name, context, execution_id))
+        _check_retry_failed(retry_failed, execution_id)
+        return Execution(self._host, self._start(workflow_name, context, execution_id, retry_failed))
 
     def submit_many(
         self,
@@ -270,6 +282,7 @@ class DefaultRunner(Scheduling):
         inputs: Iterable[Input],
         *,
         execution_ids: Iterable[str | None] | None = None,
+        retry_failed: bool = False,
     ) -> list[Execution]:
         """Start a workflow once for each input, with a single write to the log.
 
@@ -281,6 +294,8 @@ class DefaultRunner(Scheduling):
             inputs: The inputs, each as for [`execute`][cloaca.DefaultRunner.execute].
             execution_ids: One id for each input, or ``None`` for a new id. The call attaches to executions that exist:
                 rerunning a script starts only the missing ones.
+            retry_failed: Whether to [`retry`][cloaca.DefaultRunner.retry] those that exist and have failed. They are
+                retried one by one, before the others start.
 
         Returns:
             The executions, in the order of the inputs.
@@ -291,7 +306,7 @@ class DefaultRunner(Scheduling):
                 [`workflow_params`][cloaca.workflow_params]. The message names the input, as for the errors below.
             Error: An execution with one of the ids is blocked, or belongs to another workflow.
             TypeError, ValueError: An input is not a context, or not JSON; or the number of ids differs from the number
-                of inputs.
+                of inputs; or ``retry_failed`` is set without ids.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -305,7 +320,8 @@ class DefaultRunner(Scheduling):
         contexts, ids = list(inputs), None if execution_ids is None else list(execution_ids)
         if ids is not None and len(ids) != len(contexts):
             raise ValueError(f"got {len(contexts)} inputs but {len(ids)} execution_ids; pass one id for each input")
-        started = self._start_many(workflow_name, contexts, ids)
+        _check_retry_failed(retry_failed, ids, "execution_ids")
+        started = self._start_many(workflow_name, contexts, ids, retry_failed)
         return [Execution(self._host, execution_id) for execution_id in started]
 
     async def execute_async(
@@ -314,6 +330,7 @@ class DefaultRunner(Scheduling):
         context: Input = None,
         *,
         execution_id: str | None = None,
+        retry_failed: bool = False,
         timeout: float | None = None,
     ) -> WorkflowResult:
         """Execute a workflow and await the result, from a coroutine.
@@ -331,8 +348,9 @@ class DefaultRunner(Scheduling):
             [['2026-01-30'], ['2026-01-31']]
         """
         check_timeout(timeout)
+        _check_retry_failed(retry_failed, execution_id)
         loop = asyncio.get_running_loop()
-        started = await loop.run_in_executor(None, self._start, workflow_name, context, execution_id)
+        started = await loop.run_in_executor(None, self._start, workflow_name, context, execution_id, retry_failed)
         if timeout is None:
             return await self._host.wait_async(started)
         try:
@@ -440,6 +458,46 @@ class DefaultRunner(Scheduling):
         self._engine.resume(execution_id)
         return Execution(self._host, execution_id)
 
+    def retry(self, execution_id: str, *, by: str | None = None, reason: str | None = None) -> Execution:
+        """Continue a failed or cancelled execution from what failed, under the same id.
+
+        What failed, what was skipped because of that, and what had not ended runs again, with the workflow that is
+        registered now and the timeouts of this runner. A completed task never runs again and keeps its writes. Attempts
+        go on counting; retry policies and the timeout of the execution begin again. A failure that later tasks have
+        handled stays as it is.
+
+        Args:
+            execution_id: The execution's id.
+            by: Who asks for the retry; ``"user"`` if ``None``.
+            reason: The reason. Both are recorded in the log.
+
+        Raises:
+            ExecutionNotFoundError: The log has no execution with this id.
+            Error: The execution has not failed, or is blocked, or its values were erased, or its workflow is not
+                registered.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("report"):
+            ...     @cloaca.task
+            ...     def compute(context):
+            ...         context["sum"] = 42  # takes an hour
+            ...     @cloaca.task(dependencies=[compute], retry_attempts=1)
+            ...     def upload(context):
+            ...         if not server_is_up:
+            ...             raise ConnectionError("no answer")
+            >>> server_is_up = False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     failed = runner.execute("report")
+            ...     server_is_up = True
+            ...     result = runner.retry(failed.execution_id, by="ann", reason="the server is up again").result()
+            >>> failed.status, result.status
+            ('Failed', 'Completed')
+            >>> [(task_id, task.attempts) for task_id, task in result.tasks.items()]
+            [('compute', 1), ('upload', 2)]
+        """
+        self._engine.retry(execution_id, by, reason)
+        return Execution(self._host, execution_id)
+
     def shutdown(self) -> None:
         """Stop accepting work, wait up to 5 seconds for running attempts, and close the log.
 
@@ -461,9 +519,9 @@ class DefaultRunner(Scheduling):
     def _shutdown(self, grace: float) -> None:
         self._host.shutdown(grace)
 
-    def _start(self, workflow_name: str, context: Input, execution_id: str | None) -> str:
+    def _start(self, workflow_name: str, context: Input, execution_id: str | None, retry_failed: bool) -> str:
         context = self._input(workflow_name, context, execution_id)
-        return self._engine.start(workflow_name, context, execution_id)
+        return self._engine.start(workflow_name, context, execution_id, retry_failed)
 
     def _input(self, workflow_name: str, context: Input, execution_id: str | None) -> Context:
         _check_name(workflow_name)
@@ -473,7 +531,9 @@ class DefaultRunner(Scheduling):
         _logging.refresh_level()
         return context
 
-    def _start_many(self, workflow_name: str, inputs: list[Input], ids: list[str | None] | None) -> list[str]:
+    def _start_many(
+        self, workflow_name: str, inputs: list[Input], ids: list[str | None] | None, retry_failed: bool
+    ) -> list[str]:
         _check_name(workflow_name)
         checked = []
         for index, given in enumerate(inputs):
@@ -486,7 +546,7 @@ class DefaultRunner(Scheduling):
             except TypeError as error:
                 raise TypeError(f"inputs[{index}]: {error}") from None
         _logging.refresh_level()
-        return self._engine.start_many(workflow_name, checked, ids)
+        return self._engine.start_many(workflow_name, checked, ids, retry_failed)
 
     def _checked(self, workflow_name: str, context: Context, execution_id: str | None) -> Context:
         """Return the input with the defaults that its workflow declares."""
@@ -532,3 +592,8 @@ class DefaultRunner(Scheduling):
 def _check_name(workflow_name: object) -> None:
     if not isinstance(workflow_name, str):
         raise TypeError(f"workflow_name must be a str, not {type(workflow_name).__name__}")
+
+
+def _check_retry_failed(retry_failed: bool, ids: object, name: str = "execution_id") -> None:
+    if retry_failed and ids is None:
+        raise ValueError(f"retry_failed=True needs {name}: it retries executions that exist")

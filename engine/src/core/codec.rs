@@ -7,7 +7,7 @@
 //! | 1 | magic: `E` an event, `D` a definition, `L` a label of the listing |
 //! | 1 | codec: 1 is bincode 2, standard configuration |
 //! | 1 | format of the data |
-//! | 2 | kind, little-endian; 0 for definitions and labels of executions |
+//! | 2 | kind, little-endian; 0 for definitions and for labels of executions that were not retried |
 //!
 //! Events of executions, schedules and triggers share one range of kind numbers: 1 to 31, 32 to 47, and 48 to 63.
 //!
@@ -21,8 +21,8 @@ use bincode::{BorrowDecode, Encode};
 use super::definition::{Definition, Fingerprint};
 use super::envelope::StreamEvent;
 use super::event::{
-    Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request, TaskAbandoned, TaskDeferred, TaskFailed,
-    TaskResumed, TaskSkipped,
+    Event, ExecutionEnded, ExecutionRecovered, ExecutionRetried, ExecutionStarted, Request, TaskAbandoned,
+    TaskDeferred, TaskFailed, TaskResumed, TaskSkipped,
 };
 use super::standing::Standing;
 
@@ -42,11 +42,13 @@ const HEADER: usize = 5;
 const EVENT: u8 = b'E';
 const DEFINITION: u8 = b'D';
 const LABEL: u8 = b'L';
-/// The kinds of labels. That of executions is 0.
+/// The kinds of labels. That of executions is 0, unless they were retried.
 const SCHEDULE_LABEL: u16 = 1;
 const TRIGGER_LABEL: u16 = 2;
 /// The kind of a [`Standing`], which an engine sends to readers and never stores.
 const STANDING: u16 = 3;
+/// The label of an execution that was retried, followed by how often.
+const RETRIED_LABEL: u16 = 4;
 
 /// Why bytes could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +105,10 @@ pub fn decode_definition(bytes: &[u8]) -> Result<Definition, DecodeError> {
 /// Encodes a label.
 #[must_use]
 pub fn encode_label(label: &Label) -> Vec<u8> {
-    encode_body(LABEL, 0, label)
+    match label.retries {
+        0 => encode_body(LABEL, 0, label),
+        retries => encode_body(LABEL, RETRIED_LABEL, &(label, retries)),
+    }
 }
 
 /// Decodes a label.
@@ -111,7 +116,14 @@ pub fn encode_label(label: &Label) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_label(bytes: &[u8]) -> Result<Label, DecodeError> {
-    split_header(LABEL, "a label", bytes).and_then(|(_, body)| decode("a label", body))
+    let what = "a label";
+    match split_header(LABEL, what, bytes)? {
+        (RETRIED_LABEL, body) => {
+            let (label, retries): (Label, u32) = decode(what, body)?;
+            Ok(Label { retries, ..label })
+        }
+        (_, body) => decode(what, body),
+    }
 }
 
 /// Encodes a schedule's label.
@@ -185,6 +197,7 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
             encode_body(EVENT, kind, body)
         }
         Event::ExecutionRecovered(body) => encode_body(EVENT, kind, body),
+        Event::ExecutionRetried(body) => encode_body(EVENT, kind, body),
         Event::ExecutionCompleted(body) | Event::ExecutionFailed(body) | Event::ExecutionCancelled(body) => {
             encode_body(EVENT, kind, body)
         }
@@ -234,6 +247,7 @@ pub fn decode_event_interned(bytes: &[u8], names: &mut Names) -> Result<Event, D
         15 => Event::ExecutionCancelled(decode::<ExecutionEnded>(what, body)?),
         16 => Event::TaskDeferred(decode::<TaskDeferred>(what, body)?),
         17 => Event::TaskResumed(decode::<TaskResumed>(what, body)?),
+        18 => Event::ExecutionRetried(decode::<ExecutionRetried>(what, body)?),
         _ => {
             return Err(DecodeError::Newer {
                 what: format!("an event of kind {kind}"),
@@ -266,6 +280,7 @@ impl Event {
             Self::ExecutionCancelled(_) => 15,
             Self::TaskDeferred(_) => 16,
             Self::TaskResumed(_) => 17,
+            Self::ExecutionRetried(_) => 18,
         }
     }
 
@@ -294,6 +309,7 @@ impl Event {
             15 => "ExecutionCancelled",
             16 => "TaskDeferred",
             17 => "TaskResumed",
+            18 => "ExecutionRetried",
             _ => "an event of an unknown kind",
         }
     }

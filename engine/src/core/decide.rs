@@ -12,8 +12,8 @@ use super::context::{Collision, View, digest};
 use super::definition::Fingerprint;
 use super::event::{
     AbandonReason, Attempt, Cause, ContextRemoved, ContextWritten, Environment, Event, ExecutionEnded, ExecutionId,
-    ExecutionOptions, ExecutionRecovered, ExecutionStarted, Key, Origin, Reads, Request, TaskAbandoned, TaskCompleted,
-    TaskDeferred, TaskError, TaskFailed, TaskId, TaskResumed, TaskSkipped, TaskStarted,
+    ExecutionOptions, ExecutionRecovered, ExecutionRetried, ExecutionStarted, Key, Origin, Reads, Request,
+    TaskAbandoned, TaskCompleted, TaskDeferred, TaskError, TaskFailed, TaskId, TaskResumed, TaskSkipped, TaskStarted,
 };
 use super::fold::{Graphs, IllegalEvent, Recorded};
 use super::graph::{Graph, TaskIndex};
@@ -80,6 +80,17 @@ pub enum Command {
     Recover {
         /// The process that takes it over.
         environment: Environment,
+        /// The definition to continue with, and its graph.
+        definition: (Fingerprint, Arc<Graph>),
+    },
+    /// Continue a failed or cancelled execution from what failed.
+    Retry {
+        /// Who requested it, and why.
+        request: Request,
+        /// The process that continues it.
+        environment: Environment,
+        /// The options that apply from now on.
+        options: ExecutionOptions,
         /// The definition to continue with, and its graph.
         definition: (Fingerprint, Arc<Graph>),
     },
@@ -209,7 +220,8 @@ pub fn start(start: Start, now: Timestamp) -> Result<(Execution, Decision), Reje
 pub fn decide(state: &mut Execution, command: Command, now: Timestamp) -> Result<Decision, Rejection> {
     let now = now.max(state.last());
     let graphs = match &command {
-        Command::Recover { definition: (fingerprint, graph), .. } => BTreeMap::from([(*fingerprint, graph.clone())]),
+        Command::Recover { definition: (fingerprint, graph), .. }
+        | Command::Retry { definition: (fingerprint, graph), .. } => BTreeMap::from([(*fingerprint, graph.clone())]),
         _ => BTreeMap::new(),
     };
     let mut decider = Decider { state, graphs: &graphs, now, decision: Decision::default() };
@@ -235,6 +247,7 @@ pub fn label(state: &Execution) -> Label {
         definition: state.fingerprint(),
         cause: state.cause().clone(),
         recoveries: state.recoveries(),
+        retries: state.retries(),
     }
 }
 
@@ -256,7 +269,8 @@ impl Decider<'_> {
     }
 
     fn handle(&mut self, command: Command) -> Result<(), Rejection> {
-        if self.state.status().is_final() {
+        let is_retry = matches!(command, Command::Retry { .. }) && self.state.status().is_retriable();
+        if self.state.status().is_final() && !is_retry {
             return Err(match command {
                 Command::AttemptFinished { .. } => {
                     Rejection::Stale(format!("belongs to an execution that is {}", self.state.status().name()))
@@ -282,6 +296,10 @@ impl Decider<'_> {
             Command::Unpause(request) => self.emit(Event::ExecutionUnpaused(request)),
             Command::Cancel(request) => self.cancel(request),
             Command::Recover { environment, definition } => self.recover(environment, definition.0),
+            Command::Retry { request, environment, options, definition } => {
+                let definition = definition.0;
+                self.emit(Event::ExecutionRetried(ExecutionRetried { environment, definition, options, request }))
+            }
             Command::Shutdown => self.abandon_running(AbandonReason::Shutdown),
         }
     }

@@ -54,7 +54,8 @@ pub enum NothingToErase {
 }
 
 /// Returns the events of a finished execution that must be replaced, each with its redacted copy. The last event is
-/// always one of them: its digest of the context would allow guesses at an erased value to be checked.
+/// always one of them, and so is every end before a retry: their digests of the context would allow guesses at an
+/// erased value to be checked.
 ///
 /// ```
 /// use cloacina_engine::core::erasure::{NothingToErase, What, plan};
@@ -64,11 +65,9 @@ pub enum NothingToErase {
 /// # Errors
 /// [`NothingToErase`].
 pub fn plan(events: &[(Seq, Event)], what: &[What]) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
-    let Some((end, Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_))) =
-        events.last()
-    else {
+    if !events.last().is_some_and(|(_, event)| event.is_end()) {
         return Err(NothingToErase::NotOver);
-    };
+    }
     let mut erased = BTreeMap::new();
     for what in what {
         match what {
@@ -82,8 +81,8 @@ pub fn plan(events: &[(Seq, Event)], what: &[What]) -> Result<BTreeMap<Seq, Even
         }
     }
     let erases_error = erased.values().any(|event| !matches!(event, Event::ContextWritten(_)));
-    if let Some((_, event)) = events.last() {
-        erased.entry(*end).or_insert_with(|| redacted_end(event, erases_error));
+    for (seq, event) in events.iter().filter(|(_, event)| event.is_end()) {
+        erased.entry(*seq).or_insert_with(|| redacted_end(event, erases_error));
     }
     Ok(erased)
 }
@@ -127,6 +126,11 @@ fn redacted(event: &Event) -> Option<Event> {
         Event::ExecutionPaused(request) => Event::ExecutionPaused(redacted_request(request)),
         Event::ExecutionUnpaused(request) => Event::ExecutionUnpaused(redacted_request(request)),
         Event::CancelRequested(request) => Event::CancelRequested(redacted_request(request)),
+        Event::ExecutionRetried(retried) => {
+            let mut retried = retried.clone();
+            retried.request = redacted_request(&retried.request);
+            Event::ExecutionRetried(retried)
+        }
         Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_) => {
             redacted_end(event, true)
         }

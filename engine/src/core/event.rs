@@ -84,6 +84,8 @@ pub enum Event {
     ExecutionFailed(ExecutionEnded),
     /// The execution was cancelled.
     ExecutionCancelled(ExecutionEnded),
+    /// A failed or cancelled execution continues from what failed.
+    ExecutionRetried(ExecutionRetried),
 }
 
 impl Event {
@@ -93,8 +95,15 @@ impl Event {
         match self {
             Self::ExecutionStarted(started) => Some(started.definition),
             Self::ExecutionRecovered(recovered) => Some(recovered.definition),
+            Self::ExecutionRetried(retried) => Some(retried.definition),
             _ => None,
         }
+    }
+
+    /// Returns whether this event ends the execution. Only [`Event::ExecutionRetried`] can follow it.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::ExecutionCompleted(_) | Self::ExecutionFailed(_) | Self::ExecutionCancelled(_))
     }
 }
 
@@ -164,8 +173,8 @@ pub struct Environment {
 /// Options of a whole execution. They are recorded, so that a recovery keeps them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ExecutionOptions {
-    /// Timeout of the execution, counted from its start or its last recovery. The clock stops while every attempt in
-    /// progress is deferred.
+    /// Timeout of the execution, counted from its start, its last recovery or its last retry. The clock stops while
+    /// every attempt in progress is deferred.
     pub timeout: Option<Millis>,
     /// Timeout of an attempt, for tasks without a timeout of their own.
     pub task_timeout: Option<Millis>,
@@ -399,6 +408,19 @@ pub struct ExecutionRecovered {
     pub environment: Environment,
     /// The definition that it continues with.
     pub definition: Fingerprint,
+}
+
+/// A failed or cancelled execution continues from what failed: see [`crate::core::fold`] for which tasks run again.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct ExecutionRetried {
+    /// The process that continues it.
+    pub environment: Environment,
+    /// The definition that it continues with.
+    pub definition: Fingerprint,
+    /// The options that apply from now on: those of that process.
+    pub options: ExecutionOptions,
+    /// Who requested the retry, and why.
+    pub request: Request,
 }
 
 /// The execution has ended.

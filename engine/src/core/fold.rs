@@ -18,6 +18,7 @@ use super::time::Timestamp;
 
 mod clock;
 mod lifecycle;
+mod retrying;
 mod rules;
 mod tasks;
 
@@ -122,6 +123,7 @@ impl Execution {
             end,
             started: time,
             recoveries: 0,
+            retries: 0,
             inputs_missing: started.inputs,
             tasks,
             last_named: TaskIndex(0),
@@ -151,7 +153,7 @@ impl Execution {
         let EventRef { seq, time, event } = recorded;
         let illegal = |what: String| recorded.illegal(what);
         self.end.check(&recorded)?;
-        if self.status.is_final() {
+        if self.status.is_final() && !matches!(event, Event::ExecutionRetried(_)) {
             return Err(illegal(format!("comes after the execution has ended ({})", self.status.name())));
         }
         let is_input = matches!(event, Event::ContextWritten(write) if write.origin == Origin::Input);
@@ -181,6 +183,7 @@ impl Execution {
             Event::ExecutionUnpaused(_) => self.change_status(Status::Paused, Status::Running),
             Event::CancelRequested(_) => Ok(()),
             Event::ExecutionRecovered(recovered) => self.execution_recovered(recovered, graphs),
+            Event::ExecutionRetried(retried) => self.execution_retried(retried, graphs),
             Event::ExecutionCompleted(ended) => self.execution_completed(time, ended),
             Event::ExecutionFailed(ended) => self.execution_failed(time, ended),
             Event::ExecutionCancelled(ended) => {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use bincode::{Decode, Encode};
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use super::digest::Fingerprint;
 use super::event::Cause;
@@ -11,7 +14,7 @@ use super::time::Timestamp;
 use super::trigger::TriggerDefined;
 
 /// The label of an execution. It is stored beside the stream, so that listing reads no events.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Label {
     /// The workflow's name.
     pub workflow: Arc<str>,
@@ -27,6 +30,31 @@ pub struct Label {
     pub cause: Cause,
     /// How often it was recovered.
     pub recoveries: u32,
+    /// How often it was retried. [`encode_label`](super::codec::encode_label) stores it after the other fields, and only
+    /// if it is not 0.
+    pub retries: u32,
+}
+
+impl Encode for Label {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let Self { workflow, status, started, ended, definition, cause, recoveries, retries: _ } = self;
+        (workflow, status, started, ended, definition, cause, recoveries).encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Label {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (workflow, status, started, ended, definition, cause, recoveries) = Decode::decode(decoder)?;
+        Ok(Self { workflow, status, started, ended, definition, cause, recoveries, retries: 0 })
+    }
+}
+
+impl<'de, Context> BorrowDecode<'de, Context> for Label {
+    fn borrow_decode<D: bincode::de::BorrowDecoder<'de, Context = Context>>(
+        decoder: &mut D,
+    ) -> Result<Self, DecodeError> {
+        Self::decode(decoder)
+    }
 }
 
 /// The status of an execution in the listing.

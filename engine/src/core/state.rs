@@ -13,8 +13,11 @@
 //! | WaitingRetry | Running | TaskStarted |
 //! | WaitingRetry | Pending | ExecutionRecovered with a changed graph, in which something upstream is not settled |
 //! | Pending, Running, Deferred, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (timeout) |
+//! | Failed, Skipped | Pending | ExecutionRetried, unless the failure was handled or its own rule skipped it |
+//! | Cancelled | Pending | ExecutionRetried |
 //!
-//! Completed, Failed, Skipped and Cancelled are final. Only [`crate::core::fold`] changes a state.
+//! Completed is final; Failed, Skipped and Cancelled are final until a retry of the execution. Only
+//! [`crate::core::fold`] changes a state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,6 +47,7 @@ pub struct Execution {
     pub(super) end: StreamEnd,
     pub(super) started: Timestamp,
     pub(super) recoveries: u32,
+    pub(super) retries: u32,
     /// How many input values must still follow before any other event is legal.
     pub(super) inputs_missing: u32,
     pub(super) tasks: Vec<TaskSlot>,
@@ -102,6 +106,12 @@ impl Status {
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// Whether an execution with this status can be retried.
+    #[must_use]
+    pub fn is_retriable(self) -> bool {
+        matches!(self, Self::Failed | Self::Cancelled)
     }
 
     /// Returns the name of the variant.
@@ -283,13 +293,13 @@ impl TaskSlot {
         self.attempts
     }
 
-    /// Returns how many attempts failed.
+    /// Returns how many attempts failed, since the last retry of the execution.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Returns how many attempts died with their process while running.
+    /// Returns how many attempts died with their process while running, since the last retry of the execution.
     #[must_use]
     pub fn deaths(&self) -> u32 {
         self.deaths
@@ -307,7 +317,7 @@ impl TaskSlot {
         self.skipped.as_deref()
     }
 
-    /// Returns when the first attempt started.
+    /// Returns when the first attempt started, since the last retry of the execution.
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
         self.started
@@ -369,7 +379,7 @@ impl Execution {
         &self.environment
     }
 
-    /// Returns the options of the execution.
+    /// Returns the options of the execution: those of its start or its last retry.
     #[must_use]
     pub fn options(&self) -> &ExecutionOptions {
         &self.options
@@ -409,6 +419,12 @@ impl Execution {
     #[must_use]
     pub fn recoveries(&self) -> u32 {
         self.recoveries
+    }
+
+    /// Returns how often the execution was retried.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.retries
     }
 
     /// Returns the state of a task.

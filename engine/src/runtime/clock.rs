@@ -30,7 +30,7 @@ pub enum TimeSource {
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU32, Ordering};
 /// use std::time::Duration;
-/// use cloacina_engine::core::event::{Cause, TaskError};
+/// use cloacina_engine::core::event::TaskError;
 /// use cloacina_engine::runtime::clock::{TimeSource, VirtualClock};
 /// use cloacina_engine::runtime::engine::{Engine, EngineConfig, ExecutionStatus, StartRequest};
 /// use cloacina_engine::runtime::task::Task;
@@ -48,8 +48,7 @@ pub enum TimeSource {
 /// let config = EngineConfig { time: TimeSource::Virtual(clock.clone()), ..EngineConfig::default() };
 /// let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
 /// let engine = Engine::open(log, registry, config)?;
-/// let request = StartRequest { workflow: "stumbling".into(), input: vec![], execution: None, cause: Cause::Call };
-/// let execution = engine.start(request)?;
+/// let execution = engine.start(StartRequest::new("stumbling"))?;
 /// clock.advance(Duration::from_secs(60)); // past the wait before the second attempt, at once
 /// assert_eq!(engine.wait(execution, None)?.status, ExecutionStatus::Completed);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

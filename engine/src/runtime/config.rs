@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::clock::TimeSource;
-use crate::core::event::{Cause, Environment, ExecutionId, Key};
+use crate::core::event::{Cause, Environment, ExecutionId, ExecutionOptions, Key, Request};
 use crate::core::json::Json;
 use crate::core::time::Millis;
 
@@ -62,6 +62,16 @@ impl EngineConfig {
             python: self.python.clone(),
         }
     }
+
+    /// The options of the executions that the engine starts and retries.
+    pub(crate) fn execution_options(&self) -> ExecutionOptions {
+        ExecutionOptions {
+            timeout: self.workflow_timeout,
+            task_timeout: self.task_timeout,
+            strict_context: self.strict_context,
+            max_recoveries: self.max_recoveries,
+        }
+    }
 }
 
 /// A request to start an execution.
@@ -75,4 +85,15 @@ pub struct StartRequest {
     pub execution: Option<ExecutionId>,
     /// What caused it.
     pub cause: Cause,
+    /// Whether to retry the execution with this id if it has failed, instead of attaching to the failure: who requests
+    /// that, and why. An execution that was cancelled stays cancelled.
+    pub retry_failed: Option<Request>,
+}
+
+impl StartRequest {
+    /// Creates a request to start a workflow without input, under a new id.
+    #[must_use]
+    pub fn new(workflow: &str) -> Self {
+        Self { workflow: workflow.into(), input: Vec::new(), execution: None, cause: Cause::Call, retry_failed: None }
+    }
 }

@@ -27,6 +27,7 @@ use crate::core::time::Timestamp;
 mod execute;
 mod executions;
 mod nested;
+mod retry;
 mod schedules;
 mod triggers;
 
@@ -44,7 +45,6 @@ pub use nested::{NestedWaitGuard, PendingWait, wait_ticket};
 /// ```
 /// use std::sync::Arc;
 /// use std::time::Duration;
-/// use cloacina_engine::core::event::Cause;
 /// use cloacina_engine::core::json::Json;
 /// use cloacina_engine::runtime::engine::{Engine, EngineConfig, ExecutionStatus, StartRequest};
 /// use cloacina_engine::runtime::task::Task;
@@ -70,8 +70,7 @@ pub use nested::{NestedWaitGuard, PendingWait, wait_ticket};
 ///
 /// let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
 /// let engine = Engine::open(log, registry, EngineConfig::default())?;
-/// let request = StartRequest { workflow: "greeting".into(), input: vec![], execution: None, cause: Cause::Call };
-/// let execution = engine.start(request)?;
+/// let execution = engine.start(StartRequest::new("greeting"))?;
 /// let outcome = engine.wait(execution, Some(Duration::from_secs(10)))?;
 /// assert_eq!(outcome.status, ExecutionStatus::Completed);
 /// assert_eq!(outcome.context["greeting"].as_str(), "\"hello world\"");
@@ -136,25 +135,27 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Starts an execution, or attaches to the existing one with that id. Returns its id once its start is durable.
+    /// Starts an execution, or attaches to the existing one with that id; if the request says so, retries that one if
+    /// it has failed. Returns its id once its start is durable.
     ///
     /// # Errors
     /// See [`StartError`]; nothing was created.
     pub fn start(&self, request: StartRequest) -> Result<ExecutionId, StartError> {
         self.check_values(&request)?;
+        self.retry_if_failed(&request)?;
         let id = request.execution.unwrap_or_else(new_execution_id);
         self.ask(|reply| Message::Start { request, id, reply }).unwrap_or(Err(StartError::ShutDown))
     }
 
     /// Starts many executions atomically, in one batch of the log and so at the cost of one flush. Attaches to those
-    /// whose ids exist. Returns the ids, in the order of the requests, once all starts are durable.
+    /// whose ids exist; before that, retries those that have failed, one by one, if their requests say so. Returns the
+    /// ids, in the order of the requests, once all starts are durable.
     ///
     /// # Errors
     /// [`StartManyError`] for the first request that fails; nothing was created.
     ///
     /// ```
     /// # use std::sync::Arc;
-    /// # use cloacina_engine::core::event::Cause;
     /// # use cloacina_engine::core::json::Json;
     /// # use cloacina_engine::runtime::engine::{Engine, EngineConfig, ExecutionStatus, StartRequest};
     /// # use cloacina_engine::runtime::task::Task;
@@ -164,10 +165,8 @@ impl Engine {
     /// # let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
     /// # let engine = Engine::open(log, registry, EngineConfig::default())?;
     /// let requests = ["monday", "tuesday"].map(|day| StartRequest {
-    ///     workflow: "etl".into(),
     ///     input: vec![("day".into(), Json::from(serde_json::json!(day)))],
-    ///     execution: None,
-    ///     cause: Cause::Call,
+    ///     ..StartRequest::new("etl")
     /// });
     /// let executions = engine.start_many(requests.into())?;
     /// for execution in executions {
@@ -181,6 +180,9 @@ impl Engine {
         }
         for (at, request) in requests.iter().enumerate() {
             self.check_values(request).map_err(|why| StartManyError { at, why })?;
+        }
+        for (at, request) in requests.iter().enumerate() {
+            self.retry_if_failed(request).map_err(|why| StartManyError { at, why })?;
         }
         let starts: Vec<_> =
             requests.into_iter().map(|request| (request.execution.unwrap_or_else(new_execution_id), request)).collect();

@@ -41,6 +41,9 @@ pub enum StartError {
     /// The id belongs to a stream that is not an execution.
     #[error(transparent)]
     Foreign(#[from] ForeignId),
+    /// The execution has failed and could not be retried.
+    #[error(transparent)]
+    NotRetried(Box<EngineError>),
     /// A value is too long.
     #[error("context key '{key}': the value has {bytes} bytes of JSON, more than max_value_bytes ({limit})")]
     ValueTooLarge {

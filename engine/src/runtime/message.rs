@@ -1,7 +1,7 @@
 //! The messages that the scheduler receives, and its replies.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cloacina_store::log::AppendError;
@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 
 use super::attempt::{AttemptActivity, AttemptKey, SlotWaiter, WaitTicket};
 use super::clock::Settled;
-use super::completion::Waiter;
+use super::completion::{Completion, Waiter};
 use super::config::StartRequest;
 use super::cron::CronExpression;
 use super::errors::{EngineError, StartError, StartManyError, WaitError};
@@ -18,9 +18,10 @@ use super::outcome::Outcome;
 use super::schedules::ScheduleError;
 use super::trigger::PollResult;
 use super::triggers::TriggerError;
-use crate::core::event::{Attempt, ExecutionId, Reads, TaskError, TaskId};
+use crate::core::event::{Attempt, ExecutionId, Reads, Request, TaskError, TaskId};
 use crate::core::schedule::{self, ScheduleCreated, ScheduleId};
 use crate::core::standing::Standing;
+use crate::core::state::Execution;
 use crate::core::task_context::Write;
 use crate::core::time::Timestamp;
 use crate::core::trigger::{self, TriggerId};
@@ -53,10 +54,12 @@ pub(crate) enum Message {
     Registered,
     /// Cancel, pause, unpause or resume an execution.
     Control { execution: ExecutionId, control: Control, reply: Reply<Result<(), EngineError>> },
+    /// Retry a failed or cancelled execution. The reply is sent once the retry is durable.
+    Retry { retry: Retry, reply: Reply<Result<Retried, EngineError>> },
     /// Get the current outcome of a live execution. The reply is sent once everything in it is durable.
     Peek { execution: ExecutionId, reply: Reply<Option<Box<Outcome>>> },
-    /// The end of an execution is durable.
-    Over(ExecutionId),
+    /// The end of an execution is durable, and everyone who waited for this completion was answered.
+    Over { execution: ExecutionId, completion: Weak<Completion> },
     /// The log rejected a batch of an execution and keeps working: this engine stops running that execution, and no
     /// other.
     Refused { execution: ExecutionId, error: AppendError },
@@ -166,6 +169,26 @@ pub(crate) enum Control {
     Pause(Option<String>),
     Unpause,
     Resume,
+}
+
+/// A request to retry an execution.
+pub(crate) struct Retry {
+    pub(crate) execution: ExecutionId,
+    /// Who requests it, and why.
+    pub(crate) request: Request,
+    /// Whether to leave alone an execution that has not failed. Otherwise it is an error.
+    pub(crate) only_if_failed: bool,
+    /// The execution as the log has it: folding a long history is no work for the scheduler's thread.
+    pub(crate) history: Option<Box<Execution>>,
+}
+
+/// The result of [`Message::Retry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retried {
+    /// It runs again, or was left alone.
+    Done,
+    /// Ask again with the execution as the log has it now.
+    NeedsHistory,
 }
 
 /// The result of [`Message::Execute`].

@@ -79,8 +79,9 @@ impl Acknowledged {
                 Effect::Answer => {
                     // After the answer: a caller who asks while a notice delays the answer has to wait, too.
                     let (own, execution) = (self.own.clone(), self.execution);
+                    let completion = Arc::downgrade(&self.completion);
                     self.completion.wait(Box::new(move |_| {
-                        let _scheduler_may_be_gone = own.send(Message::Over(execution));
+                        let _scheduler_may_be_gone = own.send(Message::Over { execution, completion });
                     }));
                     if let Some(outcome) = &self.outcome {
                         self.completion.answer(Ok(outcome.clone()));

@@ -37,6 +37,7 @@ mod nested;
 mod outbox;
 mod recovery;
 mod requests;
+mod retries;
 mod schedules;
 mod settle;
 mod shutdown;
@@ -233,10 +234,8 @@ impl Scheduler {
                 Err(error) => drop(reply.send(Err(error))),
             },
             Message::Peek { execution, reply } => self.peek(execution, reply),
-            Message::Over(execution) => {
-                let answers = self.forget_live(execution).map(|live| live.answers);
-                answers.into_iter().flatten().for_each(|answer| answer(Ok(())));
-            }
+            Message::Retry { retry, reply } => self.retry(retry, reply),
+            Message::Over { execution, completion } => self.execution_is_over(execution, &completion),
             Message::Refused { execution, error } => self.refused(execution, &error),
             Message::LogFailed(error) => self.log_failed(error),
             Message::Schedules(request) => self.schedule_request(*request),

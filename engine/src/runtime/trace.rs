@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::core::event::{Event, ExecutionId, TaskFailed};
+use crate::core::event::{Event, ExecutionId, Request, TaskFailed};
 use crate::core::standing::Standing;
 
 /// Named after executions rather than an engine module; `cloaca.engine.execution` in Python.
@@ -53,6 +53,12 @@ pub(super) fn trace_event(execution: ExecutionId, workflow: &Arc<str>, event: &E
         Event::ExecutionCompleted(_) => trace_ended(execution, workflow, "completed"),
         Event::ExecutionFailed(_) => trace_ended(execution, workflow, "failed"),
         Event::ExecutionCancelled(_) => trace_ended(execution, workflow, "was cancelled"),
+        Event::ExecutionRetried(retried) => {
+            let Request { by, reason } = &retried.request;
+            let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            tracing::info!(
+            target: TARGET, %execution, %workflow, %by, "execution {execution} of workflow '{workflow}' is retried by {by}{why}");
+        }
         Event::ContextWritten(_)
         | Event::ContextRemoved(_)
         | Event::ExecutionPaused(_)

@@ -44,13 +44,22 @@ impl Waits {
         drop(waits);
         let (ended, all) = (wait.clone(), self.clone());
         ask(Box::new(move |end| {
-            lock(&all.0).remove(&execution);
+            let mut waits = lock(&all.0);
+            if waits.get(&execution).is_some_and(|wait| Arc::ptr_eq(wait, &ended)) {
+                waits.remove(&execution);
+            }
+            drop(waits);
             lock(&ended.state).ended.get_or_insert(end);
             ended.woken.notify_all();
         }));
         lock(&wait.state).registered = true;
         wait.woken.notify_all();
         wait
+    }
+
+    /// Ensures that later waits for an execution ask again: it was retried, and the present ones get the end before that.
+    pub(super) fn renew(&self, execution: ExecutionId) {
+        lock(&self.0).remove(&execution);
     }
 }
 
@@ -102,6 +111,20 @@ mod tests {
         // The state may have changed since: a later wait asks again.
         waits.of(execution, |waiter| asked.push(waiter));
         assert_eq!(asked.len(), 1);
+    }
+
+    /// Regression: who waited after a retry heard of the failure before it, which another wait was still about to hear of.
+    #[test]
+    fn who_comes_after_a_retry_asks_again() {
+        let (waits, execution) = (Waits::default(), ExecutionId([7; 16]));
+        let mut asked = Vec::new();
+        let before = waits.of(execution, |waiter| asked.push(waiter));
+        waits.renew(execution);
+        let after = waits.of(execution, |waiter| asked.push(waiter));
+        asked.remove(0)(Err(WaitError::NotFound(execution)));
+        assert!(matches!(before.forever(), Err(WaitError::NotFound(_))));
+        assert!(after.within(Duration::ZERO).is_none());
+        waits.of(execution, |_| unreachable!("it was asked for"));
     }
 
     /// Regression: of two waits for a finished execution, the second timed out while the first was still registering.

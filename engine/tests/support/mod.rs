@@ -160,6 +160,7 @@ pub fn describe(event: &Event) -> String {
         Event::ExecutionUnpaused(_) => "unpaused".to_owned(),
         Event::CancelRequested(_) => "cancel requested".to_owned(),
         Event::ExecutionRecovered(_) => "recovered".to_owned(),
+        Event::ExecutionRetried(body) => format!("retried by {}", body.request.by),
         Event::ExecutionCompleted(_) => "completed".to_owned(),
         Event::ExecutionFailed(body) => format!("failed: {}", body.reason),
         Event::ExecutionCancelled(body) => format!("cancelled: {}", body.reason),

@@ -43,14 +43,18 @@ fn is_failure(how: Settled) -> bool {
     how == Settled::Failed || how == Settled::SkippedByFailure
 }
 
-impl Model<'_> {
+impl<'a> Model<'a> {
     fn task(&self, id: &str) -> &TaskDefinition {
         self.definition.tasks.iter().find(|task| &*task.id == id).unwrap()
     }
 
     fn options(&self) -> ExecutionOptions {
-        let Event::ExecutionStarted(started) = &self.events[0].event else { panic!("no start") };
-        started.options
+        let options = self.events.iter().rev().find_map(|recorded| match &recorded.event {
+            Event::ExecutionStarted(started) => Some(started.options),
+            Event::ExecutionRetried(retried) => Some(retried.options),
+            _ => None,
+        });
+        options.unwrap()
     }
 
     fn end(&self) -> Option<&Event> {
@@ -68,7 +72,7 @@ impl Model<'_> {
         }
         let switch = self.events.iter().rev().find_map(|recorded| match recorded.event {
             Event::ExecutionPaused(_) => Some(Status::Paused),
-            Event::ExecutionUnpaused(_) => Some(Status::Running),
+            Event::ExecutionUnpaused(_) | Event::ExecutionRetried(_) => Some(Status::Running),
             _ => None,
         });
         switch.unwrap_or(Status::Running)
@@ -76,8 +80,9 @@ impl Model<'_> {
 
     pub fn state(&self, task: &str) -> State {
         let mut state = State::Pending;
-        for recorded in self.events {
+        for (at, recorded) in self.events.iter().enumerate() {
             state = match &recorded.event {
+                Event::ExecutionRetried(_) if self.until(at).runs_again(task) => State::Pending,
                 Event::TaskStarted(body) if &*body.task == task => State::Running(recorded.time),
                 Event::TaskDeferred(body) if &*body.task == task => State::Deferred(recorded.time),
                 Event::TaskResumed(body) if &*body.task == task => State::Running(recorded.time),
@@ -98,6 +103,41 @@ impl Model<'_> {
             State::Settled(_) => state,
             _ if self.end().is_some() => State::Cancelled,
             _ => state,
+        }
+    }
+
+    /// Returns the model of the events before the one at this index.
+    fn until(&self, at: usize) -> Self {
+        Model { events: &self.events[..at], ..*self }
+    }
+
+    /// Returns whether a retry at this moment puts a task back: it has not ended, or its failure was not handled.
+    pub fn runs_again(&self, task: &str) -> bool {
+        match self.state(task) {
+            State::Settled(how) if is_failure(how) => {
+                let mut downstream =
+                    self.definition.tasks.iter().filter(|other| self.upstream(other).contains(task)).peekable();
+                downstream.peek().is_none() || downstream.any(|down| self.runs_again(&down.id))
+            }
+            State::Settled(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Returns the model of the moment when a task last started or was skipped, if no retry has put it back since: later
+    /// events do not change what it sees.
+    fn when_decided(&self, task: &str) -> Self {
+        let decided = self.events.iter().rposition(|recorded| match &recorded.event {
+            Event::TaskStarted(body) => &*body.task == task,
+            Event::TaskSkipped(body) => &*body.task == task,
+            _ => false,
+        });
+        let retried = self.events.iter().enumerate().rposition(|(at, recorded)| {
+            matches!(recorded.event, Event::ExecutionRetried(_)) && self.until(at).runs_again(task)
+        });
+        match decided {
+            Some(at) if retried.is_none_or(|retried| retried < at) => self.until(at + 1),
+            _ => self.until(self.events.len()),
         }
     }
 
@@ -185,7 +225,7 @@ impl Model<'_> {
             }
         }
         if !self.all_deferred() {
-            let begins = |event: &Event| matches!(event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_));
+            let begins = |event: &Event| event.definition().is_some();
             let counts = |model: &Model<'_>| !model.all_deferred();
             timers.extend(self.options().timeout.map(|limit| self.due(limit, begins, counts)));
         }
@@ -255,7 +295,10 @@ impl Model<'_> {
         if dependencies.is_empty() {
             return self.input(arena);
         }
-        let branches: Vec<Terms> = dependencies.iter().map(|up| self.gives(arena, up)).collect();
+        // Without a retry, nothing that a task has seen changes later. Looking for it would take too long.
+        let was_retried = self.events.iter().any(|recorded| matches!(recorded.event, Event::ExecutionRetried(_)));
+        let then = if was_retried { self.when_decided(task) } else { self.until(self.events.len()) };
+        let branches: Vec<Terms> = dependencies.iter().map(|up| then.gives(arena, up)).collect();
         arena.join(&branches)
     }
 

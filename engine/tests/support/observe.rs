@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cloacina_engine::core::context::{Collision, Context, VersionRef, digest};
 use cloacina_engine::core::decide::{Command, Decision, decide};
 use cloacina_engine::core::definition::Fingerprint;
-use cloacina_engine::core::event::{Key, Seen, Seq};
+use cloacina_engine::core::event::{ExecutionOptions, Key, Seen, Seq};
 use cloacina_engine::core::fold::{Graphs, Recorded, fold};
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::retry::Jitter;
@@ -24,6 +24,8 @@ pub struct Observation {
     last: Timestamp,
     fingerprint: Fingerprint,
     recoveries: u32,
+    retries: u32,
+    options: ExecutionOptions,
     pid: u32,
     tasks: Vec<TaskObservation>,
     ready: Vec<u32>,
@@ -73,6 +75,8 @@ impl Observation {
             last: state.last(),
             fingerprint: state.fingerprint(),
             recoveries: state.recoveries(),
+            retries: state.retries(),
+            options: *state.options(),
             pid: state.environment().pid,
             tasks: state.graph().tasks().map(|task| TaskObservation::of(state, task)).collect(),
             ready: state.ready().map(|task| task.0).collect(),

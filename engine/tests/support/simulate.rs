@@ -30,6 +30,8 @@ pub struct Simulation<'a> {
     pub now: Timestamp,
     pub ticked: Timestamp,
     pub slots: usize,
+    /// Whether no attempt fails any more, except by timeout.
+    pub is_healed: bool,
     process: u32,
 }
 
@@ -64,6 +66,7 @@ impl<'a> Simulation<'a> {
             now: at(0),
             ticked: at(0),
             slots,
+            is_healed: false,
             process: 0,
         }
     }
@@ -135,7 +138,7 @@ impl<'a> Simulation<'a> {
         let live = self.is_live(task, attempt);
         let view = self.running.remove(&(task, attempt)).unwrap();
         let name = self.state.graph().name(task).clone();
-        let failures = self.state.task(task).failures();
+        let failures = if self.is_healed { u32::MAX } else { self.state.task(task).failures() };
         let (writes, reads, result) = self.plan.run(&name, failures, view);
         let jitter = Jitter(u32::from(name.as_bytes()[0]) * 7 % 1_001);
         let outcome =
@@ -164,6 +167,18 @@ impl<'a> Simulation<'a> {
             self.log.push(decision.events);
         }
         Ok(())
+    }
+
+    /// Retries the execution, which has failed or was cancelled.
+    pub fn retry(&mut self) {
+        let command = Command::Retry {
+            request: story::request("a test", None),
+            environment: Environment { pid: self.process, ..Environment::default() },
+            options: *self.state.options(),
+            definition: (fingerprint(&self.plan.graph), self.plan.graph.clone()),
+        };
+        self.command(command).unwrap();
+        self.tick();
     }
 
     /// Crashes after this many appends, and recovers in another process.

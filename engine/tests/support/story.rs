@@ -182,6 +182,27 @@ impl Story {
         self.command(Command::Recover { environment, definition: (fingerprint(graph), graph.clone()) })
     }
 
+    /// Retries the execution in another process.
+    pub fn retries(&mut self) -> &mut Self {
+        let graph = self.state.graph().clone();
+        self.retries_with(&graph)
+    }
+
+    pub fn retries_with(&mut self, graph: &Arc<Graph>) -> &mut Self {
+        let retry = self.retry_command(graph);
+        self.command(retry)
+    }
+
+    pub fn retry_command(&mut self, graph: &Arc<Graph>) -> Command {
+        self.graphs.insert(fingerprint(graph), graph.clone());
+        Command::Retry {
+            request: request("ann", Some("the server is up")),
+            environment: Environment { pid: self.state.environment().pid + 1, ..Environment::default() },
+            options: *self.state.options(),
+            definition: (fingerprint(graph), graph.clone()),
+        }
+    }
+
     /// Returns the lines that were added since the last call.
     pub fn new_lines(&mut self) -> Vec<String> {
         let lines = self.events[self.lines_taken..].iter().map(|recorded| describe(&recorded.event)).collect();

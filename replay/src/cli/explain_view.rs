@@ -86,10 +86,18 @@ fn dependencies(screen: &mut Screen<'_>, state: &Execution, task: TaskIndex) -> 
         let ended = slot.ended().map(|ended| format!(" at {}", screen.moment(ended, state.started())));
         let name = text::clean(state.graph().name(up));
         let verb = if state.graph().dependencies(task).contains(&up) { "depends on" } else { "its rule refers to" };
-        let line = format!("{verb} {name}: {}{}", slot.state().name(), ended.unwrap_or_default());
+        let after = if was_retried_after(state, up, task) { "; it was retried after this task ended" } else { "" };
+        let line = format!("{verb} {name}: {}{}{after}", slot.state().name(), ended.unwrap_or_default());
         screen.paragraph(2, Tone::Plain, &line)?;
     }
     Ok(())
+}
+
+/// Returns whether a retry of the execution put an upstream task back after a task had ended: then its state is not the one
+/// that the task's rule saw.
+fn was_retried_after(state: &Execution, up: TaskIndex, task: TaskIndex) -> bool {
+    let Some(ended) = state.task(task).ended() else { return false };
+    state.retries() > 0 && state.task(up).ended().is_none_or(|other| other > ended)
 }
 
 /// Returns why a task ran, was skipped, or is waiting.
@@ -141,6 +149,9 @@ fn attempt(
     start: Timestamp,
     allowed: Option<u32>,
 ) -> io::Result<()> {
+    if let Some(seq) = row.after_retry {
+        screen.paragraph(0, Tone::Warning, &format!("the execution was retried (seq {seq})"))?;
+    }
     let at = screen.moment(row.since, start);
     let took = row.ended.map(|ended| format!(" after {}", text::span(ended.micros_since(row.since))));
     let took = took.unwrap_or_default();

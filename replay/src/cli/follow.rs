@@ -62,6 +62,8 @@ impl Follow<'_> {
             let reader = reopened.as_deref().unwrap_or(&*target.log.reader);
             let live = reader.head().ok().filter(|head| head.durability.is_some());
             let mut decoder = Decoder::new(reader);
+            // An end that is not the last event was followed by a retry.
+            let mut end = None;
             let read = Records::new(reader, stream_of(target.id), next).try_for_each(|record| {
                 let entry = decoder.decode(&record?)?;
                 if self.jsonl {
@@ -70,22 +72,20 @@ impl Follow<'_> {
                     rows.entry(screen, &entry)?;
                 }
                 next = entry.seq + 1;
-                match ended(&entry) {
-                    Some(status) => Err(Stop::Ended(status)),
-                    None => Ok(()),
-                }
+                end = ended(&entry);
+                Ok(())
             });
             screen.out.flush()?;
-            match read {
-                Err(Stop::Ended(Status::Completed)) => return Ok(code::OK),
-                Err(Stop::Ended(_)) => return Ok(code::DIFFERS),
+            match (read, end) {
+                (Ok(()), Some(Status::Completed)) => return Ok(code::OK),
+                (Ok(()), Some(_)) => return Ok(code::DIFFERS),
                 // The process that had the log open has closed it: read the rest from the files.
-                Err(Stop::Gone) => {
+                (Err(Stop::Gone), _) => {
                     reopened = Some((self.open)(self.path).map_err(|error| Failure::open(&error))?);
                     continue;
                 }
-                Err(Stop::Failed(failure)) => return Err(failure),
-                Ok(()) => {}
+                (Err(Stop::Failed(failure)), _) => return Err(failure),
+                (Ok(()), None) => {}
             }
             // Report only changes: the header shows the standing at the start.
             let mut report_standing = |screen: &Screen<'_>, err: &mut dyn Write| {
@@ -133,7 +133,6 @@ fn write_standing(screen: &Screen<'_>, err: &mut dyn Write, standing: &Standing)
 }
 
 enum Stop {
-    Ended(Status),
     Gone,
     Failed(Failure),
 }

@@ -204,6 +204,14 @@ impl<'a> Rows<'a> {
                 let changes = self.changes(recovered.definition).iter().map(|change| text::clean(change)).collect();
                 (text::clean(&words::environment(&recovered.environment)), Tone::Warning, changes)
             }
+            Event::ExecutionRetried(retried) => {
+                let by = text::clean(&retried.request.by);
+                let environment = text::clean(&words::environment(&retried.environment));
+                let reason = retried.request.reason.iter().map(|reason| format!("reason: {}", text::clean(reason)));
+                let changes = self.changes(retried.definition);
+                let more = reason.chain(changes.iter().map(|change| text::clean(change))).collect();
+                (format!("by {by}; {environment}"), Tone::Warning, more)
+            }
             Event::ExecutionCompleted(_) => (String::new(), Tone::Good, Vec::new()),
             Event::ExecutionFailed(ended) => (text::clean(&ended.reason), Tone::Bad, Vec::new()),
             Event::ExecutionCancelled(ended) => (text::clean(&ended.reason), Tone::Warning, Vec::new()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use cloacina_engine::core::event::{Seq, TaskId};
+use cloacina_engine::core::event::{Request, Seq, TaskId};
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::state::{Execution, Status, TaskState};
 use cloacina_engine::core::time::Timestamp;
@@ -110,9 +110,7 @@ impl HistoryView<'_> {
             }
             What::Task(task) => {
                 let (what, tone) = self.outcome(screen, task);
-                let (since, ended) = (task.attempts.first(), task.attempts.last().and_then(|last| last.ended));
-                let took = since.zip(ended).map(|(first, ended)| ended.micros_since(first.since));
-                (Cell::new(text::clean(&task.task)), Cell::new(what).tone(tone), took, task.effective_writes())
+                (Cell::new(text::clean(&task.task)), Cell::new(what).tone(tone), task.took(), task.effective_writes())
             }
             What::Paused(request) => plain(format!("paused by {}", text::clean(&request.by))),
             What::Unpaused(request) => plain(format!("unpaused by {}", text::clean(&request.by))),
@@ -121,6 +119,7 @@ impl HistoryView<'_> {
                 let host = text::clean(&environment.host);
                 plain(format!("recovered by pid {} on {host}", environment.pid))
             }
+            What::Retried { request, .. } => plain(format!("retried by {}", text::clean(&request.by))),
             What::Ended { status, .. } => {
                 let (task, _, took, changes) = plain(String::new());
                 let tone = super::style::tone_of(status.name());
@@ -137,9 +136,17 @@ impl HistoryView<'_> {
             let fits = text::width(&reason) <= MAX_REASON_WIDTH;
             return (if fits { reason } else { how.to_owned() }, Tone::Dim);
         }
-        let Some(last) = row.attempts.last() else { return (String::new(), Tone::Plain) };
+        let Some(last) = row.attempts.last() else {
+            let what = match (row.retried, row.cancelled) {
+                (true, _) => "runs again",
+                (false, true) => "did not run, the execution ended first",
+                (false, false) => "",
+            };
+            return (what.to_owned(), Tone::Plain);
+        };
         let attempt = if last.number > 1 { format!(", attempt {}", last.number) } else { String::new() };
         match &last.outcome {
+            _ if row.retried => (format!("runs again, after attempt {}", last.number), Tone::Plain),
             Outcome::Running => (format!("running{attempt}"), Tone::Strong),
             Outcome::Deferred => (format!("deferred{attempt}; waits without a slot"), Tone::Warning),
             Outcome::Left => (format!("not running{attempt}: no process runs it now"), Tone::Warning),
@@ -170,9 +177,11 @@ impl HistoryView<'_> {
                 notes::task(table, task, shown_below);
             }
             What::Paused(request) | What::Unpaused(request) | What::CancelRequested(request) => {
-                if let Some(reason) = &request.reason {
-                    table.note(Tone::Plain, format!("reason: {}", text::clean(reason)));
-                }
+                reason(table, request);
+            }
+            What::Retried { request, changes, .. } => {
+                reason(table, request);
+                changes.iter().for_each(|change| table.note(Tone::Warning, text::clean(change)));
             }
             What::Ended { collisions, .. } => notes::collisions(table, collisions),
             What::Recovered { changes, .. } => {
@@ -251,13 +260,19 @@ impl HistoryView<'_> {
 
     /// Writes the reason in the last event, for an end that no task's failure caused.
     fn reason(&self, screen: &mut Screen<'_>) -> io::Result<()> {
-        let reason = self.story.rows.iter().find_map(|row| match &row.what {
-            What::Ended { reason, .. } if !reason.is_empty() => Some(reason),
-            _ => None,
-        });
-        let Some(reason) = reason else { return Ok(()) };
+        let reason = match self.story.end().map(|row| &row.what) {
+            Some(What::Ended { reason, .. }) if !reason.is_empty() => reason,
+            _ => return Ok(()),
+        };
         screen.line("")?;
         screen.paragraph(0, Tone::Plain, &text::clean(reason))
+    }
+}
+
+/// Adds the reason of a request, if one was given.
+fn reason(table: &mut Table, request: &Request) {
+    if let Some(reason) = &request.reason {
+        table.note(Tone::Plain, format!("reason: {}", text::clean(reason)));
     }
 }
 

@@ -52,11 +52,14 @@ pub fn write(screen: &mut Screen<'_>, heads: Vec<Head>) -> io::Result<()> {
         if let Some(line) = super::header::standing_line(screen, head.status(), &head.standing) {
             table.note(tone_of(head.status()), line);
         }
-        if let Ok(label) = &head.label
-            && label.recoveries > 0
-        {
-            let times = text::count(u64::from(label.recoveries), "time");
-            table.note(Tone::Dim, format!("recovered {times}, by another process"));
+        if let Ok(label) = &head.label {
+            let times = |count: u32| text::count(u64::from(count), "time");
+            if label.recoveries > 0 {
+                table.note(Tone::Dim, format!("recovered {}, by another process", times(label.recoveries)));
+            }
+            if label.retries > 0 {
+                table.note(Tone::Dim, format!("retried {}", times(label.retries)));
+            }
         }
     }
     table.write(screen)

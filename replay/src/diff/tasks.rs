@@ -61,7 +61,6 @@ impl<'a> Tasks<'a> {
             return Some(Ran { first: None, outcome, attempts: 0, took: None, error: None });
         };
         let last = task.attempts.last();
-        let span = task.attempts.first().zip(last.and_then(|last| last.ended));
         let error = last.and_then(|last| match &last.outcome {
             Outcome::Failed { error, .. } => Some(error.clone()),
             _ => None,
@@ -70,7 +69,7 @@ impl<'a> Tasks<'a> {
             first: Some(row.first),
             outcome: outcome(task),
             attempts: last.map_or(0, |last| last.number),
-            took: span.map(|(first, ended)| ended.micros_since(first.since)),
+            took: task.took(),
             error,
         })
     }
@@ -119,6 +118,8 @@ fn outcome(row: &TaskRow) -> &'static str {
         return "skipped";
     }
     match row.attempts.last().map(|last| &last.outcome) {
+        _ if row.retried => "waiting",
+        None if row.cancelled => "cancelled",
         None => "not started",
         Some(Outcome::Completed) => "completed",
         Some(_) if row.cancelled => "cancelled",

@@ -148,6 +148,7 @@ impl<'a> Trace<'a> {
                 What::Unpaused(_) => "unpaused",
                 What::CancelRequested(_) => "cancel requested",
                 What::Recovered { .. } => "recovered",
+                What::Retried { .. } => "retried",
                 _ => continue,
             };
             let ts = self.since_start(row.time);

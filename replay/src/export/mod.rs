@@ -41,7 +41,9 @@ impl<'a> Exported<'a> {
     /// Returns the processes that ran it, in order, each with the time when it began to.
     fn processes(&self) -> Vec<(Timestamp, &'a Environment)> {
         let rows = self.story.rows.iter().filter_map(|row| match &row.what {
-            What::Started { environment, .. } | What::Recovered { environment, .. } => Some((row.time, environment)),
+            What::Started { environment, .. }
+            | What::Recovered { environment, .. }
+            | What::Retried { environment, .. } => Some((row.time, environment)),
             _ => None,
         });
         rows.collect()

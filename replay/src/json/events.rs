@@ -2,8 +2,9 @@
 
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::{
-    ContextRemoved, ContextWritten, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Origin, Request, Seq,
-    TaskAbandoned, TaskCompleted, TaskDeferred, TaskFailed, TaskResumed, TaskSkipped, TaskStarted,
+    ContextRemoved, ContextWritten, Event, ExecutionEnded, ExecutionRecovered, ExecutionRetried, ExecutionStarted,
+    Origin, Request, Seq, TaskAbandoned, TaskCompleted, TaskDeferred, TaskFailed, TaskResumed, TaskSkipped,
+    TaskStarted,
 };
 use cloacina_engine::core::json::{Erasure, Json};
 use cloacina_store::record::Hash;
@@ -105,6 +106,15 @@ struct RequestJson {
 struct RecoveredJson {
     environment: EnvironmentJson,
     definition: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RetriedJson {
+    by: String,
+    reason: Option<String>,
+    environment: EnvironmentJson,
+    definition: String,
+    options: OptionsJson,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -227,6 +237,13 @@ fn body(event: &Event) -> serde_json::Result<Box<RawValue>> {
             let environment = EnvironmentJson::from(&recovered.environment);
             to_raw_value(&RecoveredJson { environment, definition: recovered.definition.to_string() })
         }
+        Event::ExecutionRetried(retried) => to_raw_value(&RetriedJson {
+            by: retried.request.by.to_string(),
+            reason: retried.request.reason.as_ref().map(ToString::to_string),
+            environment: EnvironmentJson::from(&retried.environment),
+            definition: retried.definition.to_string(),
+            options: OptionsJson::from(&retried.options),
+        }),
         Event::ExecutionCompleted(ended) | Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended) => {
             to_raw_value(&EndedJson { reason: ended.reason.to_string(), context: hex(&ended.context) })
         }
@@ -285,6 +302,7 @@ fn event(name: &str, body: &str) -> Result<Event, InvalidHistory> {
             let definition = Fingerprint(unhex(&definition)?);
             Event::ExecutionRecovered(ExecutionRecovered { environment: environment.into(), definition })
         }
+        "ExecutionRetried" => Event::ExecutionRetried(serde_json::from_str::<RetriedJson>(body)?.try_into()?),
         "ExecutionCompleted" => Event::ExecutionCompleted(serde_json::from_str::<EndedJson>(body)?.try_into()?),
         "ExecutionFailed" => Event::ExecutionFailed(serde_json::from_str::<EndedJson>(body)?.try_into()?),
         "ExecutionCancelled" => Event::ExecutionCancelled(serde_json::from_str::<EndedJson>(body)?.try_into()?),
@@ -326,6 +344,19 @@ impl TryFrom<StartedJson> for ExecutionStarted {
 impl From<RequestJson> for Request {
     fn from(json: RequestJson) -> Self {
         Self { by: json.by.into(), reason: shared(json.reason) }
+    }
+}
+
+impl TryFrom<RetriedJson> for ExecutionRetried {
+    type Error = InvalidHistory;
+
+    fn try_from(json: RetriedJson) -> Result<Self, InvalidHistory> {
+        Ok(Self {
+            environment: json.environment.into(),
+            definition: Fingerprint(unhex(&json.definition)?),
+            options: json.options.into(),
+            request: Request { by: json.by.into(), reason: shared(json.reason) },
+        })
     }
 }
 

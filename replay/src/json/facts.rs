@@ -47,6 +47,8 @@ pub struct ExecutionJson {
     duration_us: Option<u64>,
     cause: Option<CauseJson>,
     recoveries: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    retries: u32,
     events: u64,
     bytes: u64,
     head: String,
@@ -74,6 +76,7 @@ impl ExecutionJson {
             duration_us: ended.map(|ended| ended.micros_since(started(entry))),
             cause: label.map(|label| CauseJson::from(&label.cause)),
             recoveries: label.map(|label| label.recoveries),
+            retries: label.map_or(0, |label| label.retries),
             events: entry.records,
             bytes: entry.bytes,
             head: entry.head.to_string(),
@@ -154,6 +157,7 @@ impl ExecutionJson {
             definition: Fingerprint(unhex(definition)?),
             cause: cause.try_into()?,
             recoveries,
+            retries: self.retries,
         }))
     }
 }
@@ -169,7 +173,14 @@ pub struct TaskJson {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     asked: Vec<AskedJson>,
     cancelled: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    retried: bool,
     collisions: Vec<CollisionJson>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Serialize)]
@@ -237,11 +248,10 @@ pub fn tasks(story: &Story) -> impl Iterator<Item = TaskJson> + '_ {
 
 /// Returns the collisions at the join of the graph's leaves.
 pub fn collisions(story: &Story) -> Vec<CollisionJson> {
-    let ended = story.rows.iter().filter_map(|row| match &row.what {
-        What::Ended { collisions, .. } => Some(collisions),
-        _ => None,
-    });
-    ended.flatten().map(CollisionJson::new).collect()
+    match story.end().map(|row| &row.what) {
+        Some(What::Ended { collisions, .. }) => collisions.iter().map(CollisionJson::new).collect(),
+        _ => Vec::new(),
+    }
 }
 
 impl TaskJson {
@@ -260,6 +270,7 @@ impl TaskJson {
             skipped: row.skipped.as_ref().map(SkipJson::from),
             asked: row.asked.iter().map(AskedJson::from).collect(),
             cancelled: row.cancelled,
+            retried: row.retried,
             collisions: row.collisions.iter().map(CollisionJson::new).collect(),
         }
     }

@@ -1,4 +1,4 @@
-//! Starts and recoveries of executions as JSON: cause, environment and options.
+//! Starts, recoveries and retries of executions as JSON: cause, environment and options.
 
 use cloacina_engine::core::event::{Cause, Environment, ExecutionId, ExecutionOptions, Seq};
 use cloacina_engine::core::time::Millis;

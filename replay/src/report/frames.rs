@@ -171,7 +171,9 @@ impl<D: Definitions> Framer<D> {
     }
 
     fn changes(&mut self, state: &Execution, event: Option<&Event>) -> Changes {
-        match self.contexts.take_if(|contexts| !contexts.is_for(state)) {
+        // A retry makes settled tasks pending again, which happens in no other way within a graph.
+        let is_retry = matches!(event, Some(Event::ExecutionRetried(_)));
+        match self.contexts.take_if(|contexts| is_retry || !contexts.is_for(state)) {
             Some(old) => {
                 let (contexts, mut changes) = Contexts::new(state);
                 for key in old.context().keys().filter(|key| !contexts.context().contains_key(*key)) {

@@ -76,7 +76,8 @@ pub struct ExecutionFollower {
     next: Seq,
     framer: Framer<Arc<LogWatch>>,
     layouts: Layouts,
-    ended: bool,
+    /// If the page has the end: how many records the execution has then. More records follow if it is retried.
+    ended_at: Option<u64>,
     /// How many records of the execution are erased in the page's version.
     erased: usize,
     /// The length of the log's own stream, which records erasures, at the last check.
@@ -91,7 +92,18 @@ impl ExecutionFollower {
     pub fn new(watch: Arc<LogWatch>, id: ExecutionId, from: Seq, erased: usize) -> Self {
         let framer = Framer::new(id, watch.clone());
         let layouts = Layouts::default();
-        Self { watch, id, from, next: 0, framer, layouts, ended: false, erased, erasures_read_to: None, standing: None }
+        Self {
+            watch,
+            id,
+            from,
+            next: 0,
+            framer,
+            layouts,
+            ended_at: None,
+            erased,
+            erasures_read_to: None,
+            standing: None,
+        }
     }
 
     /// Returns the messages about changes since the last call, and whether to call again at once for more.
@@ -103,8 +115,10 @@ impl ExecutionFollower {
         if self.erasures_changed(&*reader)? {
             return Ok((vec![self.restart()?], true));
         }
-        if self.ended {
-            return Ok((Vec::new(), false));
+        if let Some(records) = self.ended_at {
+            let is_retried = reader.stream(stream_of(self.id)).map_err(io::Error::other)?.records > records;
+            let restarted = is_retried.then(|| self.restart()).transpose()?;
+            return Ok((restarted.into_iter().collect(), is_retried));
         }
         let (mut events, mut frames) = (Vec::new(), Vec::new());
         let laid_out = self.layouts.found.len();
@@ -137,7 +151,7 @@ impl ExecutionFollower {
         let more = seen == PAGE;
         let over = broken || self.framer.state().is_some_and(|state| state.status().is_final());
         if over && !more {
-            self.ended = true;
+            self.ended_at = Some(if broken { u64::MAX } else { self.next });
             // A page that was made after the end is complete.
             if !broken && self.next <= self.from {
                 return Ok((Vec::new(), false));
@@ -181,7 +195,7 @@ impl ExecutionFollower {
         Ok(is_new)
     }
 
-    /// Starts over after an erasure: returns the complete documents, and folds later events from what is left.
+    /// Starts over after an erasure or a retry: returns the complete documents, and folds later events from what is left.
     fn restart(&mut self) -> io::Result<Message> {
         let (message, from) = self.documents()?;
         let restarted = Self::new(self.watch.clone(), self.id, from, self.erased);

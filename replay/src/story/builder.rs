@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use cloacina_engine::core::context::Collision;
 use cloacina_engine::core::definition::{Changes, Definition};
-use cloacina_engine::core::event::{Attempt, Environment, Event, ExecutionId, Key, Read, Reads, Seen, Seq, TaskId};
+use cloacina_engine::core::event::{
+    Attempt, Event, ExecutionId, ExecutionRetried, Key, Read, Reads, Seen, Seq, TaskId,
+};
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::json::Json;
-use cloacina_engine::core::state::{Execution, Status};
+use cloacina_engine::core::state::{Execution, Status, TaskState};
 use cloacina_engine::core::time::Timestamp;
 
 use super::{AttemptRow, Change, NamedCollision, Outcome, Row, Story, TaskRow, Undeclared, What};
@@ -35,6 +37,7 @@ pub fn tell<D: Definitions>(
         writers: Vec::new(),
         before: None,
         removed: Vec::new(),
+        retried: HashMap::new(),
     };
     for entry in entries {
         match entry {
@@ -63,6 +66,8 @@ struct StoryBuilder<D> {
     before: Option<Arc<Definition>>,
     /// The tasks that are no longer in the definition, each with the event that removed it.
     removed: Vec<(TaskId, Seq)>,
+    /// The tasks that a retry of the execution put back and that have not started since, each with the retry.
+    retried: HashMap<TaskId, Seq>,
 }
 
 /// The row of a task under construction.
@@ -111,20 +116,41 @@ impl<D: Definitions> StoryBuilder<D> {
             Event::TaskSkipped(skipped) => {
                 let asked = self.values_seen(&skipped.task, &skipped.why.keys);
                 let row = self.task_row(entry, &skipped.task);
-                (row.skipped, row.asked) = (Some(skipped.why.clone()), asked);
+                (row.skipped, row.asked, row.retried) = (Some(skipped.why.clone()), asked, false);
             }
             Event::ExecutionPaused(request) => self.push(entry, What::Paused(request.clone())),
             Event::ExecutionUnpaused(request) => self.push(entry, What::Unpaused(request.clone())),
             Event::CancelRequested(request) => self.push(entry, What::CancelRequested(request.clone())),
-            Event::ExecutionRecovered(recovered) => self.recovered(entry, &recovered.environment),
+            Event::ExecutionRecovered(recovered) => {
+                let (environment, changes) = (recovered.environment.clone(), self.changes_of_definition(entry));
+                self.push(entry, What::Recovered { environment, changes });
+            }
+            Event::ExecutionRetried(retried) => self.retried(entry, retried),
             Event::ExecutionCompleted(ended) => self.ended(entry, Status::Completed, &ended.reason),
             Event::ExecutionFailed(ended) => self.ended(entry, Status::Failed, &ended.reason),
             Event::ExecutionCancelled(ended) => self.ended(entry, Status::Cancelled, &ended.reason),
         }
     }
 
-    /// Adds a recovery, which may name another definition.
-    fn recovered(&mut self, entry: &Entry, environment: &Environment) {
+    /// Adds a retry, which puts tasks back.
+    fn retried(&mut self, entry: &Entry, retried: &ExecutionRetried) {
+        if let Some(state) = self.folder.as_ref().and_then(Folder::state) {
+            for TaskEvents { row, .. } in &mut self.tasks {
+                let Some(task) = state.graph().find(&row.task) else { continue };
+                if state.task(task).state() == TaskState::Pending {
+                    (row.retried, row.cancelled, row.skipped) = (true, false, None);
+                    row.asked.clear();
+                    self.retried.insert(row.task.clone(), entry.seq);
+                }
+            }
+        }
+        let changes = self.changes_of_definition(entry);
+        let (request, environment) = (retried.request.clone(), retried.environment.clone());
+        self.push(entry, What::Retried { request, environment, changes });
+    }
+
+    /// Returns the changes of the definition by this event, in words.
+    fn changes_of_definition(&mut self, entry: &Entry) -> Vec<String> {
         let after = self.state().map(|state| state.definition().clone());
         let changes = match (&self.before, &after) {
             (Some(before), Some(after)) if before != after => Changes::between(before, after),
@@ -132,7 +158,7 @@ impl<D: Definitions> StoryBuilder<D> {
         };
         self.removed.retain(|(task, _)| !changes.added.contains(task));
         self.removed.extend(changes.removed.iter().map(|task| (task.clone(), entry.seq)));
-        self.push(entry, What::Recovered { environment: environment.clone(), changes: changes.words() });
+        changes.words()
     }
 
     fn push(&mut self, entry: &Entry, what: What) {
@@ -193,11 +219,14 @@ impl<D: Definitions> StoryBuilder<D> {
             }
             _ => Vec::new(),
         };
+        let after_retry = self.retried.remove(task);
         let row = self.task_row(entry, task);
         row.collisions.extend(collisions);
+        row.retried = false;
         row.attempts.push(AttemptRow {
             number,
             started: entry.seq,
+            after_retry,
             since: entry.time,
             worker,
             ended: None,
@@ -229,6 +258,7 @@ impl<D: Definitions> StoryBuilder<D> {
 
     fn ended(&mut self, entry: &Entry, status: Status, reason: &str) {
         for TaskEvents { row, .. } in &mut self.tasks {
+            row.cancelled |= std::mem::take(&mut row.retried);
             let Some(attempt) = row.attempts.last_mut() else { continue };
             match attempt.outcome {
                 Outcome::Running | Outcome::Deferred => {

@@ -56,7 +56,8 @@ impl Story {
     pub fn failures(&self) -> Vec<&TaskRow> {
         let failed = |row: &&Row| match &row.what {
             What::Task(task) => {
-                matches!(task.attempts.last().map(|last| &last.outcome), Some(Outcome::Failed { retry_at: None, .. }))
+                let last = task.attempts.last().map(|last| &last.outcome);
+                matches!(last, Some(Outcome::Failed { retry_at: None, .. })) && !task.retried && !task.cancelled
             }
             _ => false,
         };
@@ -73,6 +74,13 @@ impl Story {
         let root = state.and_then(|state| Some(state.graph().name(state.root_failures()?.0)));
         let failures = self.failures();
         failures.iter().find(|row| Some(&row.task) == root).or(failures.first()).copied()
+    }
+
+    /// Returns the row of the end; `None` if the execution has not ended, or was retried after its end.
+    #[must_use]
+    pub fn end(&self) -> Option<&Row> {
+        let last = self.rows.iter().rfind(|row| matches!(row.what, What::Ended { .. } | What::Retried { .. }));
+        last.filter(|row| matches!(row.what, What::Ended { .. }))
     }
 
     /// Whether the execution is unfinished and nothing runs it.
@@ -144,6 +152,15 @@ pub enum What {
         /// The changes in the workflow, in words; empty if there are none.
         changes: Vec<String>,
     },
+    /// The execution had failed or was cancelled, and continues from what failed.
+    Retried {
+        /// Who requested that, and why.
+        request: Request,
+        /// The process that continues it.
+        environment: Environment,
+        /// The changes in the workflow, in words; empty if there are none.
+        changes: Vec<String>,
+    },
     /// The execution ended.
     Ended {
         /// The final status.
@@ -170,6 +187,8 @@ pub struct TaskRow {
     pub asked: Vec<(Key, Option<Json>)>,
     /// Whether the execution ended before the task.
     pub cancelled: bool,
+    /// Whether a retry of the execution put the task back, and it has not started since.
+    pub retried: bool,
     /// The collisions at the join of its dependencies.
     pub collisions: Vec<NamedCollision>,
 }
@@ -178,7 +197,23 @@ impl TaskRow {
     /// Creates the row of a task without events.
     #[must_use]
     pub fn new(task: TaskId) -> Self {
-        Self { task, attempts: Vec::new(), skipped: None, asked: Vec::new(), cancelled: false, collisions: Vec::new() }
+        Self {
+            task,
+            attempts: Vec::new(),
+            skipped: None,
+            asked: Vec::new(),
+            cancelled: false,
+            retried: false,
+            collisions: Vec::new(),
+        }
+    }
+
+    /// Returns how long the task took: from its first attempt to the end of its last one. After a retry of the execution,
+    /// counts from the first attempt after it.
+    #[must_use]
+    pub fn took(&self) -> Option<u64> {
+        let first = self.attempts.iter().rfind(|attempt| attempt.after_retry.is_some()).or(self.attempts.first())?;
+        Some(self.attempts.last()?.ended?.micros_since(first.since))
     }
 
     /// Returns the writes that took effect: those of the attempt that completed.
@@ -198,6 +233,8 @@ pub struct AttemptRow {
     pub number: Attempt,
     /// The event that started it.
     pub started: Seq,
+    /// The retry of the execution that it is the first attempt after, if any.
+    pub after_retry: Option<Seq>,
     /// When it started.
     pub since: Timestamp,
     /// The slot that it ran in.

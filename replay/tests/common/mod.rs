@@ -15,7 +15,7 @@ use cloacina_engine::core::codec::{encode_definition, encode_event, encode_label
 use cloacina_engine::core::decide::{Command, Decision, Effect, Start, decide, encode, label, start};
 use cloacina_engine::core::definition::{Definition, Fingerprint, TaskDefinition};
 use cloacina_engine::core::erasure::{What, plan};
-use cloacina_engine::core::event::{Cause, Environment, Event, ExecutionId, ExecutionOptions, Seq, TaskError};
+use cloacina_engine::core::event::{Cause, Environment, Event, ExecutionId, ExecutionOptions, Request, Seq, TaskError};
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::retry::Jitter;
@@ -248,6 +248,31 @@ impl Recorder {
         let fingerprint = Hash(self.fingerprint.0);
         self.append(&decision, vec![cloacina_store::log::Definition { fingerprint, bytes }]);
         self
+    }
+
+    /// Retries in another process, in which the workflow has these tasks.
+    pub fn retry_with(&mut self, tasks: Vec<TaskDefinition>) -> &mut Self {
+        let definition = Definition { workflow: self.graph.definition().workflow.clone(), tasks };
+        self.fingerprint = fingerprint(&definition);
+        let bytes = encode_definition(&definition).into();
+        self.graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
+        let command = Command::Retry {
+            request: Request { by: "ann".into(), reason: Some("db01 is up again".into()) },
+            environment: environment(59),
+            options: *self.state.options(),
+            definition: (self.fingerprint, self.graph.clone()),
+        };
+        let decision = decide(&mut self.state, command, self.now).unwrap();
+        self.running.clear();
+        let fingerprint = Hash(self.fingerprint.0);
+        self.append(&decision, vec![cloacina_store::log::Definition { fingerprint, bytes }]);
+        self
+    }
+
+    /// Retries in another process.
+    pub fn retry(&mut self) -> &mut Self {
+        let tasks = self.graph.definition().tasks.clone();
+        self.retry_with(tasks)
     }
 
     pub fn recover(&mut self) -> &mut Self {

@@ -64,6 +64,7 @@ pub(crate) fn history(bytes: &[u8]) {
             // The fuzzer cannot guess the fingerprint.
             Event::ExecutionStarted(started) => started.definition = fingerprint,
             Event::ExecutionRecovered(recovered) => recovered.definition = fingerprint,
+            Event::ExecutionRetried(retried) => retried.definition = fingerprint,
             _ => {}
         }
         let recorded = Recorded { seq, time: Timestamp(1_000 * seq.cast_signed()), event };

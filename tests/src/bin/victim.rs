@@ -1,8 +1,9 @@
 //! The victim of the kill tests: a process that runs workflows until it is killed, and prints what the engine reports.
 //!
 //! `victim LOG SIDE_EFFECTS SEED` resumes unfinished executions, then starts new ones until it is killed;
-//! `victim LOG SIDE_EFFECTS finish` resumes unfinished executions, waits for them, and ends. It prints lines: `open`,
-//! `started ID`, `ended ID STATUS CONTEXT`, `done`, and `ERROR …`, which must never happen.
+//! `victim LOG SIDE_EFFECTS finish` resumes unfinished executions, waits for them, and ends. Both retry executions that
+//! fail. It prints lines: `open`, `started ID`, `failed ID`, `ended ID STATUS CONTEXT`, `done`, and `ERROR …`, which must never
+//! happen.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -11,11 +12,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cloacina_engine::core::event::{Cause, ExecutionId};
-use cloacina_engine::runtime::engine::{Engine, StartRequest};
+use cloacina_engine::core::event::ExecutionId;
+use cloacina_engine::runtime::engine::{Engine, ExecutionStatus, StartRequest};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::Options;
-use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, workflows};
+use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, retry, workflows};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -28,9 +29,17 @@ fn say(line: impl Display) {
 }
 
 fn wait(engine: &Engine, execution: ExecutionId) {
-    match engine.wait(execution, None) {
-        Ok(outcome) => say(format_args!("ended {execution} {}", result(&outcome))),
-        Err(error) => say(format_args!("ERROR waiting for {execution}: {error}")),
+    loop {
+        match engine.wait(execution, None) {
+            Ok(outcome) if outcome.status == ExecutionStatus::Failed => {
+                say(format_args!("failed {execution}"));
+                if let Err(error) = retry(engine, execution) {
+                    return say(format_args!("ERROR retrying {execution}: {error}"));
+                }
+            }
+            Ok(outcome) => return say(format_args!("ended {execution} {}", result(&outcome))),
+            Err(error) => return say(format_args!("ERROR waiting for {execution}: {error}")),
+        }
     }
 }
 
@@ -39,7 +48,7 @@ fn start_until_killed(engine: &Engine, seed: u64) {
     loop {
         let workflow = WORKFLOWS[random.random_range(0..WORKFLOWS.len())];
         let input = input(random.random_range(0..10));
-        let request = StartRequest { workflow: workflow.into(), input, execution: None, cause: Cause::Call };
+        let request = StartRequest { input, ..StartRequest::new(workflow) };
         match engine.start(request) {
             Ok(execution) => {
                 say(format_args!("started {execution}"));
@@ -71,6 +80,10 @@ fn main() {
     say("open");
     let Ok(seed) = seed.parse::<u64>() else {
         engine.recovered().iter().for_each(|execution| wait(&engine, *execution));
+        match engine.executions(Some(ExecutionStatus::Failed), None, usize::MAX, None) {
+            Ok(failed) => failed.iter().for_each(|failed| wait(&engine, failed.execution)),
+            Err(error) => say(format_args!("ERROR listing: {error}")),
+        }
         if let Err(error) = engine.shutdown(Duration::from_secs(10)) {
             say(format_args!("ERROR shutting down: {error}"));
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Graphs;
+use crate::core::definition::Fingerprint;
 use crate::core::event::{ExecutionEnded, ExecutionRecovered, TaskId};
 use crate::core::graph::{Graph, difference};
 use crate::core::state::{Execution, Status, TaskSlot, TaskState, Timer};
@@ -23,10 +24,7 @@ impl Execution {
         recovered: &ExecutionRecovered,
         graphs: &dyn Graphs,
     ) -> Result<(), String> {
-        if recovered.definition != self.fingerprint {
-            let graph = graphs
-                .graph(recovered.definition)
-                .ok_or_else(|| format!("names the definition {}, which the log does not have", recovered.definition))?;
+        if let Some(graph) = self.other_graph(recovered.definition, graphs)? {
             self.switch_graph(graph);
             self.fingerprint = recovered.definition;
             self.rearm_task_timeouts();
@@ -37,18 +35,46 @@ impl Execution {
         Ok(())
     }
 
-    /// Continues with another definition. If the graph is the same, only timeouts can change. Otherwise, tasks keep
-    /// their state by name, and everything else is derived again.
+    /// Returns the graph of the definition to continue with; `None` if that is the present one.
+    pub(super) fn other_graph(
+        &self,
+        definition: Fingerprint,
+        graphs: &dyn Graphs,
+    ) -> Result<Option<Arc<Graph>>, String> {
+        if definition == self.fingerprint {
+            return Ok(None);
+        }
+        let graph = graphs.graph(definition);
+        graph.map(Some).ok_or_else(|| format!("names the definition {definition}, which the log does not have"))
+    }
+
+    /// Continues with another definition. If the graph is the same, only timeouts can change. Otherwise, everything
+    /// that follows from the states of the tasks is derived again.
     fn switch_graph(&mut self, graph: Arc<Graph>) {
+        if self.adopt_graph(graph) {
+            self.derive_from_tasks();
+        }
+    }
+
+    /// Replaces the graph; tasks keep their state by name. Returns whether the new graph differs: then the rest of the
+    /// state does not fit until [`Execution::derive_from_tasks`].
+    pub(super) fn adopt_graph(&mut self, graph: Arc<Graph>) -> bool {
         let old = std::mem::replace(&mut self.graph, graph);
         if difference(old.definition(), self.graph.definition()).is_none() {
-            return;
+            return false;
         }
         let mut slots: BTreeMap<TaskId, TaskSlot> =
             old.tasks().map(|task| old.name(task).clone()).zip(std::mem::take(&mut self.tasks)).collect();
-        let graph = self.graph.clone();
+        let graph = &self.graph;
         self.tasks =
             graph.tasks().map(|task| slots.remove(graph.name(task)).unwrap_or_else(|| TaskSlot::new(0))).collect();
+        true
+    }
+
+    /// Derives again everything that follows from the graph and the states of the tasks: what waits, what is ready, what
+    /// is to be skipped.
+    pub(super) fn derive_from_tasks(&mut self) {
+        let graph = self.graph.clone();
         self.timers.clear();
         self.clock.due = None;
         self.ready.clear();

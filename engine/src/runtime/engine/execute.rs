@@ -27,7 +27,6 @@ impl Engine {
     /// ```
     /// # use std::sync::Arc;
     /// # use std::time::Duration;
-    /// # use cloacina_engine::core::event::Cause;
     /// # use cloacina_engine::runtime::engine::{Engine, EngineConfig, ExecutionStatus, StartRequest};
     /// # use cloacina_engine::runtime::task::Task;
     /// # use cloacina_engine::runtime::workflow::{Registry, Workflow};
@@ -35,8 +34,7 @@ impl Engine {
     /// # registry.register(Workflow::new("etl", [Task::new("load", |_| Ok(()))])?);
     /// # let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
     /// # let engine = Engine::open(log, registry, EngineConfig::default())?;
-    /// let request = StartRequest { workflow: "etl".into(), input: vec![], execution: None, cause: Cause::Call };
-    /// let ended = engine.execute(request).within(Duration::from_secs(10)).expect("it is short")?;
+    /// let ended = engine.execute(StartRequest::new("etl")).within(Duration::from_secs(10)).expect("it is short")?;
     /// assert_eq!(ended.status, ExecutionStatus::Completed);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -45,7 +43,7 @@ impl Engine {
         // Two: `NotLive` is followed by a second answer.
         let (ended, end) = crossbeam_channel::bounded(2);
         let executing = Executing { engine: self, execution: id, ended: ended.clone(), end, counted: None };
-        if let Err(why) = self.check_values(&request) {
+        if let Err(why) = self.check_values(&request).and_then(|()| self.retry_if_failed(&request)) {
             let _ = ended.send(Executed::Refused(why));
             return executing;
         }

@@ -10,6 +10,7 @@ use crossbeam_channel::SendError;
 use super::Engine;
 use crate::core::event::ExecutionId;
 use crate::core::standing::{ExecutionStatus, Standing};
+use crate::core::state::Execution;
 use crate::runtime::completion::Waiter;
 use crate::runtime::errors::{EngineError, WaitError};
 use crate::runtime::fault::LogFault;
@@ -46,26 +47,50 @@ impl Engine {
         if let Some(live) = self.completions.find(execution) {
             return live.wait(done);
         }
-        let (reply, answer) = crossbeam_channel::bounded(1);
-        if let Err(SendError(unsent)) = self.messages.send(Message::Wait { execution, waiter: done, reply }) {
-            // The scheduler is gone. The log may still be readable and has the executions that ended before.
-            if let Message::Wait { waiter, .. } = unsent {
-                waiter(self.logged_end(execution, None));
+        self.attach(execution, done);
+    }
+
+    /// Lets the scheduler call `done` if the execution runs; otherwise takes its end from the log.
+    fn attach(&self, execution: ExecutionId, mut done: Waiter) {
+        let mut unfinished_at = None;
+        loop {
+            let (reply, answer) = crossbeam_channel::bounded(1);
+            if let Err(SendError(unsent)) = self.messages.send(Message::Wait { execution, waiter: done, reply }) {
+                // The scheduler is gone. The log may still be readable and has the executions that ended before.
+                if let Message::Wait { waiter, .. } = unsent {
+                    waiter(Self::logged_end(rebuild(&*self.log, execution), execution, None));
+                }
+                return;
             }
-            return;
-        }
-        match answer.recv() {
-            Ok(Attached::Waiting) => {}
-            Ok(Attached::Blocked(standing, done)) => done(Err(WaitError::Blocked { execution, standing })),
-            Ok(Attached::NotLive(done, failed)) => done(self.logged_end(execution, failed)),
-            // The scheduler dropped the callback; `CalledOnce` called it then.
-            Err(_) => {}
+            let failed = match answer.recv() {
+                Ok(Attached::NotLive(waiter, failed)) => {
+                    done = waiter;
+                    failed
+                }
+                Ok(Attached::Blocked(standing, done)) => return done(Err(WaitError::Blocked { execution, standing })),
+                // If the scheduler dropped the callback, `CalledOnce` called it.
+                Ok(Attached::Waiting) | Err(_) => return,
+            };
+            let rebuilt = rebuild(&*self.log, execution);
+            match &rebuilt {
+                // It was retried after the scheduler answered, and runs now.
+                Ok(state)
+                    if !state.status().is_final() && failed.is_none() && unfinished_at != Some(state.next_seq()) =>
+                {
+                    unfinished_at = Some(state.next_seq());
+                }
+                _ => return done(Self::logged_end(rebuilt, execution, failed)),
+            }
         }
     }
 
-    /// Returns the end of an execution that does not run here.
-    fn logged_end(&self, execution: ExecutionId, failed: Option<AppendError>) -> Result<Arc<Outcome>, WaitError> {
-        match rebuild(&*self.log, execution) {
+    /// Returns the end of an execution that does not run here, as the log has it.
+    fn logged_end(
+        rebuilt: Result<Execution, RebuildError>,
+        execution: ExecutionId,
+        failed: Option<AppendError>,
+    ) -> Result<Arc<Outcome>, WaitError> {
+        match rebuilt {
             Ok(state) if state.status().is_final() => Ok(Arc::new(outcome(&state))),
             Ok(_) => Err(match failed {
                 Some(error) => WaitError::Log(error.into()),

@@ -35,7 +35,7 @@ impl Scheduler {
         let live = self.live.get_mut(&execution)?;
         let events = std::mem::take(&mut live.events);
         let (first, last) = (events.first()?, events.last()?);
-        let begins = matches!(first.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_));
+        let begins = first.event.definition().is_some();
         let is_final = live.state.status().is_final();
         let changes_listing = begins
             || is_final

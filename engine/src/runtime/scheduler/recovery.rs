@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Scheduler;
+use super::requests::has_ended;
 use crate::core::decide::Command;
 use crate::core::event::{ExecutionId, Request};
 use crate::core::graph::difference;
@@ -40,7 +41,7 @@ impl Scheduler {
         if !self.held.contains_key(&execution) {
             let why = match self.live.get(&execution).map(|live| live.state.status()) {
                 // It is removed shortly after its end is reported.
-                Some(status) if status.is_final() => format!("the execution has ended ({})", status.name()),
+                Some(status) if status.is_final() => has_ended(execution, status.into()),
                 Some(Status::Paused) => "it is paused, not blocked; unpause it".to_owned(),
                 Some(_) => "it is already running".to_owned(),
                 None => return Err(self.not_live(execution)),

@@ -1,5 +1,7 @@
 //! Requests on an execution: its current outcome, waiting for its end, pause, unpause, cancel.
 
+use std::sync::{Arc, Weak};
+
 use cloacina_store::log::ReadError;
 use cloacina_store::record::StreamKind;
 
@@ -9,7 +11,7 @@ use crate::core::decide::{Command, Rejection};
 use crate::core::event::{ExecutionId, Request, TaskId};
 use crate::core::standing::{ExecutionStatus, Standing};
 use crate::core::state::Status;
-use crate::runtime::completion::{Answer, Waiter};
+use crate::runtime::completion::{Answer, Completion, Waiter};
 use crate::runtime::errors::EngineError;
 use crate::runtime::ids::{ForeignId, stream_of};
 use crate::runtime::message::{Attached, Control, Reply};
@@ -49,14 +51,20 @@ impl Scheduler {
         match self.services.log.stream(stream_of(execution)) {
             Ok(entry) if entry.kind != StreamKind::Execution => ForeignId { id: execution, kind: entry.kind }.into(),
             Ok(entry) => match listed(&entry, None) {
-                Ok(listed) => EngineError::Rejected {
-                    execution,
-                    why: format!("the execution has ended ({})", listed.standing.status),
-                },
+                Ok(listed) => EngineError::Rejected { execution, why: has_ended(execution, listed.standing.status) },
                 Err(error) => EngineError::Log(error.into()),
             },
             Err(ReadError::NoStream(_)) => EngineError::NotFound(execution),
             Err(error) => EngineError::Log(error.into()),
+        }
+    }
+
+    /// Forgets an execution that has ended, unless it was retried meanwhile.
+    pub(super) fn execution_is_over(&mut self, execution: ExecutionId, completion: &Weak<Completion>) {
+        let is_same = |live: &Live| Weak::ptr_eq(&Arc::downgrade(&live.completion), completion);
+        if self.live.get(&execution).is_some_and(is_same) {
+            let answers = self.forget_live(execution).map(|live| live.answers);
+            answers.into_iter().flatten().for_each(|answer| answer(Ok(())));
         }
     }
 
@@ -120,4 +128,15 @@ impl Scheduler {
         }
         live.answers.push(answer);
     }
+}
+
+/// Says that an execution has ended, and how to continue it if that is possible.
+pub(super) fn has_ended(execution: ExecutionId, status: ExecutionStatus) -> String {
+    let next = match status {
+        ExecutionStatus::Failed | ExecutionStatus::Cancelled => {
+            format!("; to continue it from what failed, retry it: runner.retry('{execution}')")
+        }
+        _ => String::new(),
+    };
+    format!("the execution has ended ({status}){next}")
 }

@@ -7,7 +7,7 @@ use cloacina_store::log::ReadError;
 use super::Scheduler;
 use super::live::Live;
 use crate::core::decide::{Decision, Rejection, Start, start};
-use crate::core::event::{Cause, ExecutionId, ExecutionOptions, Key};
+use crate::core::event::{Cause, ExecutionId, Key};
 use crate::core::graph::nearest;
 use crate::core::json::Json;
 use crate::core::state::Execution;
@@ -97,19 +97,13 @@ impl Scheduler {
         cause: Cause,
         input: Vec<(Key, Json)>,
     ) -> Result<NewExecution, Rejection> {
-        let config = &self.services.config;
         let begin = Start {
             id,
             graph: workflow.graph().clone(),
             fingerprint: workflow.fingerprint(),
             cause,
             environment: self.services.environment.clone(),
-            options: ExecutionOptions {
-                timeout: config.workflow_timeout,
-                task_timeout: config.task_timeout,
-                strict_context: config.strict_context,
-                max_recoveries: config.max_recoveries,
-            },
+            options: self.services.config.execution_options(),
             input,
         };
         let (state, decision) = start(begin, self.now)?;

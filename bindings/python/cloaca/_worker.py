@@ -81,7 +81,7 @@ class _RunnerConnection:
         return self._messages.get()
 
     def send(self, *message: Any) -> bool:
-        """Send a message to the runner, and return whether that worked. The reading thread notices a runner that is gone."""
+        """Send a message to the runner, and return whether that worked. The reading thread notices if it is gone."""
         pickled = pickle.dumps((self._sender, *message))
         # Several threads of the task may request slots at the same time.
         with self._send_lock:

@@ -51,8 +51,7 @@ pub(crate) fn run(
     writeln!(env.out, "{done}")?;
     writeln!(
         env.err,
-        "readers no longer see them; the bytes are overwritten when the log is closed, or earlier\n\nhint: replay {} \
-         verify",
+        "readers no longer see them, and their bytes in the log are overwritten\n\nhint: replay {} verify",
         select::name(head.id)
     )?;
     Ok(())

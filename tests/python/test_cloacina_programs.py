@@ -408,6 +408,14 @@ def test_any_other_missing_name_is_an_ordinary_error() -> None:
         exec("from cloaca import nothing")
 
 
+def test_an_unsupported_method_of_the_runner_says_why(runner: cloaca.DefaultRunner) -> None:
+    for name in ("subscribe_workflow_to_reactor", "unsubscribe_workflow_from_reactor", "list_reactor_subscriptions"):
+        with pytest.raises(AttributeError, match=f"^'DefaultRunner' object has no attribute '{name}': computation"):
+            getattr(runner, name)
+    with pytest.raises(AttributeError, match=r"^'DefaultRunner' object has no attribute 'nothing'$"):
+        runner.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ("keywords", "says"),
     [

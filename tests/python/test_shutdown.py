@@ -109,7 +109,7 @@ def test_the_next_runner_finishes_unfinished_executions(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-    import atexit, os, signal, sys, threading, time, weakref
+    import asyncio, atexit, os, signal, sys, threading, time, weakref
     {before}
     import cloaca
 
@@ -140,6 +140,7 @@ NEW = "cloaca.DefaultRunner(':memory:').execute('cleanup', timeout=20).status"
         (NEW, "Completed"),
         ("execution.status", "Completed"),
         ("execution.result(20).status", "Completed"),
+        ("asyncio.run(runner.execute_async('cleanup')).status", "Completed"),
     ],
 )
 def test_a_runner_works_in_an_atexit_handler(run_python: Run, call: str, says: str) -> None:

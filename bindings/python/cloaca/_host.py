@@ -287,5 +287,15 @@ def start_threads(start: Callable[[], Started]) -> Started:
         raise OperationError(f"the runner could not start a thread: {error}; {hint}") from error
 
 
+async def in_thread(function: Callable[[], Started]) -> Started:
+    """Call a function that blocks for a moment, on another thread or, if the interpreter exits, on this one."""
+    try:
+        future = asyncio.get_running_loop().run_in_executor(None, function)
+    except RuntimeError:
+        # No thread can be started any more.
+        return function()
+    return await future
+
+
 def _millis(seconds: int | None) -> int | None:
     return None if seconds is None else seconds * 1000

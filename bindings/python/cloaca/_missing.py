@@ -39,6 +39,12 @@ _REASONS = {
 }
 # Keyword arguments of Cloacina's decorators that those here lack.
 _KEYWORDS = {"invokes": _GRAPH, "post_invocation": _GRAPH}
+# Methods of Cloacina's runner that the one here lacks.
+_METHODS = {
+    "subscribe_workflow_to_reactor": _GRAPH,
+    "unsubscribe_workflow_from_reactor": _GRAPH,
+    "list_reactor_subscriptions": _GRAPH,
+}
 
 
 def message(name: str) -> str:
@@ -52,6 +58,13 @@ def import_message(name: str) -> str | None:
     """Return the ImportError message of ``from cloaca import name`` for a name of Cloacina's; ``None`` for others."""
     reason = _REASONS.get(name)
     return None if reason is None else f"cannot import name '{name}' from 'cloaca': {reason}"
+
+
+def method_message(owner: str, name: str) -> str:
+    """Return the AttributeError message for a method that a runner does not have."""
+    reason = _METHODS.get(name)
+    hint = "" if reason is None else f": {reason}"
+    return f"'{owner}' object has no attribute '{name}'{hint}"
 
 
 def keyword_message(function: str, name: str, known: Sequence[str]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from . import _cloaca, _interpreter, _isolation, _logging, _url
 from ._cloaca import Context, NativeEngine, VirtualClock
-from ._host import Host, start_threads
+from ._host import Host, in_thread, start_threads
 from ._schedules import Schedules
 from ._times import optional_rfc3339, rfc3339
 from .config import DefaultRunnerConfig
@@ -349,8 +350,7 @@ class DefaultRunner(Scheduling):
         """
         check_timeout(timeout)
         _check_retry_failed(retry_failed, execution_id)
-        loop = asyncio.get_running_loop()
-        started = await loop.run_in_executor(None, self._start, workflow_name, context, execution_id, retry_failed)
+        started = await in_thread(partial(self._start, workflow_name, context, execution_id, retry_failed))
         if timeout is None:
             return await self._host.wait_async(started)
         try:

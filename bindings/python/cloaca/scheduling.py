@@ -187,6 +187,13 @@ class Scheduling:
     def __init__(self, schedules: Schedules) -> None:
         self._schedules = schedules
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            from ._missing import method_message
+
+            raise AttributeError(method_message(type(self).__name__, name), name=name, obj=self)
+
     def register_cron_workflow(
         self,
         workflow_name: str,

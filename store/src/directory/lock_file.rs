@@ -21,6 +21,9 @@ pub(crate) const NAME: &str = "lock";
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
 const RETRY_EVERY: Duration = Duration::from_millis(10);
 
+/// How often the lock is taken anew if its file is removed in the meantime.
+const TRIES: u32 = 10;
+
 /// The maximum length of a lock file's content.
 const MAX_LENGTH: u64 = 512;
 
@@ -137,13 +140,18 @@ pub(crate) fn acquire(
     let doing = "taking its lock";
     let failed = |error: io::Error| io_error(directory, doing, &error);
     let path = directory.join(NAME);
+    let mut tries = TRIES;
     let mut lock = loop {
         let opened = Access::of(directory).and_then(|access| files::open_or_create(&path, access));
         let mut lock = opened.map(LockFile::new).map_err(failed)?;
         wait_for(&mut lock.file, Mode::Exclusive, directory)?;
         // It may have been removed while this process waited; then the lock keeps nobody out.
-        if displaced(&lock.file, fs::symlink_metadata(&path)).is_none() {
-            break lock;
+        let Some(what) = displaced(&lock.file, fs::symlink_metadata(&path)) else { break lock };
+        tries -= 1;
+        if tries == 0 {
+            return Err(failed(io::Error::other(format!(
+                "the file `{NAME}` {what} again and again; stop what does that"
+            ))));
         }
     };
     prepare(directory)?;

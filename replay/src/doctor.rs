@@ -15,6 +15,7 @@ use crate::damage_finder::DamageFinder;
 use crate::ids::short;
 use crate::reading::started;
 use crate::source::{self, Head, executions};
+use crate::words::span;
 
 /// Less free space than this is worth a warning, in bytes.
 const LOW_SPACE: u64 = 1024 * 1024 * 1024;
@@ -125,13 +126,6 @@ pub fn ahead_of_clock(reader: &dyn LogReader, now: Timestamp) -> Result<Option<S
 fn system_time() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-fn span(micros: u64) -> String {
-    match micros / 60_000_000 {
-        minutes @ 0..120 => format!("{minutes} min"),
-        minutes => format!("{} h", minutes / 60),
-    }
 }
 
 /// Why the doctor cannot examine a log.

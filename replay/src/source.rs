@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use cloacina_engine::core::codec::{self, DecodeError, Label};
 use cloacina_engine::core::event::ExecutionId;
-use cloacina_engine::core::standing::Standing;
+use cloacina_engine::core::standing::{ExecutionStatus, Standing};
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{Durability, ListingKey, LogReader, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::log_event::LogEvent;
@@ -39,7 +39,12 @@ impl Head {
     fn new(reader: &dyn LogReader, runner: &Runner, entry: StreamEntry, durability: Option<Durability>) -> Self {
         let label = codec::decode_label(&entry.label);
         let id = ExecutionId(*entry.stream.as_bytes());
-        let standing = runner.standing(id, &label);
+        // If the label cannot be read, it may be what is damaged.
+        let damage = label.is_err().then(|| reader.stream(entry.stream).err()).flatten().filter(ReadError::is_damage);
+        let standing = match damage {
+            Some(damage) => Standing::damaged(id, &damage.to_string()),
+            None => runner.standing(id, &label),
+        };
         Self { id, location: reader.location(), durability, entry, label, standing }
     }
 
@@ -71,10 +76,11 @@ impl Head {
         (read < head).then(|| ReadError::TailCut { stream, head, found: read }.into())
     }
 
-    /// Returns the name of its status; `unknown` if its label cannot be read.
+    /// Returns the name of its status; `unknown` if its label cannot be read, unless that is because of damage.
     #[must_use]
     pub fn status(&self) -> &'static str {
-        if self.label.is_ok() { self.standing.status.name() } else { "unknown" }
+        let is_known = self.label.is_ok() || self.standing.status == ExecutionStatus::Damaged;
+        if is_known { self.standing.status.name() } else { "unknown" }
     }
 
     /// Returns the workflow's name; `unknown` if its label cannot be read.

@@ -384,6 +384,42 @@ fn a_flipped_byte_of_a_log_in_a_directory_is_refused_or_found_by_the_engine_and_
     }
 }
 
+/// Regression: one wrong byte in one execution kept readers of a log that no process had open from every other one.
+#[test]
+fn damage_of_one_stream_keeps_no_reader_from_the_others() {
+    let ground = tempfile::tempdir().unwrap();
+    let path = ground.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    for number in 1..=3 {
+        log.append(batch(vec![frame(stream(number), 0, &[b"begin"], open_label("runs"))])).unwrap();
+        let body = format!("body {number}");
+        log.append(batch(vec![frame(stream(number), 1, &[body.as_bytes()], closed_label("done"))])).unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    let segment = path.join("segments/0000000001");
+    let content = fs::read(&segment).unwrap();
+    let at = content.windows(6).position(|part| part == b"body 2").unwrap();
+    let mut damaged = content.clone();
+    damaged[at] ^= 1;
+    fs::write(&segment, damaged).unwrap();
+    let reader = open_reader(&path).unwrap();
+    for number in [1, 3] {
+        assert_eq!(reader.read(stream(number), 0, 10).unwrap().len(), 2);
+        assert_eq!(reader.stream(stream(number)).unwrap().label, b"done");
+    }
+    let is_named =
+        |error: ReadError| matches!(error, ReadError::Damaged { stream: named, seq: 1, .. } if named == stream(2));
+    assert!(is_named(reader.read(stream(2), 0, 10).unwrap_err()) && is_named(reader.stream(stream(2)).unwrap_err()));
+    let listed = reader.streams(&StreamFilter { limit: 10, ..StreamFilter::default() }).unwrap();
+    let labels: Vec<_> = listed.iter().map(|entry| (entry.stream, entry.label.clone())).collect();
+    assert_eq!(
+        labels[..3],
+        [3, 2, 1].map(|number| (stream(number), if number == 2 { vec![] } else { b"done".to_vec() }))
+    );
+    assert!(verify(&path).unwrap().findings.into_iter().any(is_named));
+}
+
 #[test]
 fn a_missing_truncated_or_outdated_index_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();

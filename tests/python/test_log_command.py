@@ -294,3 +294,26 @@ def test_an_erased_value_has_its_own_type_in_python(tmp_path: Path) -> None:
             runner.execute("notes", result.final_context)
     with pytest.raises(TypeError, match="Erased is not a JSON value; the value was erased from its log"):
         cloaca.Context()["name"] = context["name"]
+
+
+def test_one_damaged_execution_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    """Regression: after an orderly close, one wrong byte in one execution made every command refuse the whole log."""
+    with cloaca.WorkflowBuilder("parts"):
+
+        @cloaca.task
+        def part(context: cloaca.Context) -> None: ...
+
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        ids = [runner.execute("parts", {"input": f"marker {number}"}).execution_id for number in range(3)]
+    [segment] = (tmp_path / "log" / "segments").iterdir()
+    segment.write_bytes(segment.read_bytes().replace(b"marker 1", b"marker X"))
+    listed = command(tmp_path, "replay", "list", "--json", "--log", "log")
+    assert listed.returncode == 0
+    statuses = {row["id"]: row["status"] for row in json.loads(listed.stdout)["executions"]}
+    assert statuses == {ids[0]: "Completed", ids[1]: "Damaged", ids[2]: "Completed"}
+    assert "marker 2" in command(tmp_path, "replay", ids[2], "context", "--log", "log").stdout
+    assert cloaca.History.open(tmp_path / "log", ids[0]).status == "Completed"
+    refused = command(tmp_path, "replay", ids[1], "--log", "log")
+    assert refused.returncode == 4
+    assert "is damaged" in refused.stderr
+    assert command(tmp_path, "replay", "verify", "--all", "--log", "log").returncode == 5

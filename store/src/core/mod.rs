@@ -20,6 +20,7 @@ pub(crate) mod verify;
 pub(crate) mod wiping;
 pub(crate) mod writer;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -58,6 +59,8 @@ pub(crate) struct Core {
     /// Erasures that are recorded but not complete. A reader shows them as complete, since the next writer completes
     /// them first.
     pub(crate) pending: PendingErasures,
+    /// Streams with a frame that does not match its checksum: its first seq, and why. Only known to a reader.
+    pub(crate) damaged: BTreeMap<StreamId, (u64, String)>,
 }
 
 impl Core {
@@ -75,6 +78,7 @@ impl Core {
             notices: Mutex::default(),
             rewrites: Rewrites::default(),
             pending: PendingErasures::default(),
+            damaged: BTreeMap::new(),
         }
     }
 

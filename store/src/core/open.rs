@@ -86,14 +86,28 @@ pub(crate) fn load(
     Ok(LoadedLog { segments, index, head, scanned, numbers })
 }
 
-/// Opens a log for reading.
+/// Opens a log for reading. A stream with a frame that does not match its checksum can be read no more, but does not keep
+/// readers from the others.
 pub(crate) fn open_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result<Core, LoadError> {
+    let (mut core, scanned) = load_for_reading(disk, location)?;
+    if core.pending.is_empty() {
+        core.damaged = scanned.damaged_streams(&core.segments)?;
+    }
+    Ok(core)
+}
+
+fn load_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result<(Core, ScannedLog), LoadError> {
     let head = load_head(&**disk)?.ok_or_else(|| LoadError::Damaged("its head file (`head`) is missing".to_owned()))?;
     let LoadedLog { segments, index, head, scanned, .. } = load(disk, head, None, false)?;
     let mut core = Core::new(segments, index, None, location);
     core.pending = PendingErasures::of(&core, head.wiped)?;
-    // Apparent damage may be data that is half overwritten by a pending erasure; records are verified when they are
-    // read.
+    Ok((core, scanned))
+}
+
+/// Opens a log that is intact for reading. Apparent damage may be data that is half overwritten by a pending erasure;
+/// records are verified when they are read.
+fn open_intact(disk: &Arc<dyn Disk>, location: String) -> Result<Core, LoadError> {
+    let (core, scanned) = load_for_reading(disk, location)?;
     if core.pending.is_empty() {
         scanned.check_suspects(&core.segments)?;
     }
@@ -102,7 +116,7 @@ pub(crate) fn open_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result
 
 /// Opens a log as far as possible, damaged or not. Also returns the damage for which a regular open would reject it.
 pub(crate) fn open_for_verifying(disk: &Arc<dyn Disk>, location: String) -> Result<(Core, Vec<ReadError>), LoadError> {
-    match open_for_reading(disk, location.clone()) {
+    match open_intact(disk, location.clone()) {
         Ok(core) => Ok((core, Vec::new())),
         Err(LoadError::Damaged(what)) => {
             let log = load_head(&**disk).ok().flatten().map(|head| head.log);

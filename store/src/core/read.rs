@@ -101,6 +101,9 @@ impl Before {
 impl Core {
     /// The state of an existing stream.
     fn existing_stream(&self, stream: StreamId) -> Result<StreamState, ReadError> {
+        if let Some((seq, what)) = self.damaged.get(&stream) {
+            return Err(ReadError::Damaged { stream, seq: *seq, what: what.clone() });
+        }
         match self.query(|index| index.stream(stream))? {
             None => Err(ReadError::NoStream(stream)),
             Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }),
@@ -249,7 +252,15 @@ impl LogReader for Core {
 
     fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
         let listed = self.query(|index| index.list(filter))?;
-        Ok(listed.into_iter().map(|(stream, state)| state.entry(stream)).collect())
+        let entry = |(stream, state): (StreamId, StreamState)| {
+            let mut entry = state.entry(stream);
+            if self.damaged.contains_key(&stream) {
+                // It may be what is damaged.
+                entry.label = Vec::new();
+            }
+            entry
+        };
+        Ok(listed.into_iter().map(entry).collect())
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {

@@ -3,6 +3,8 @@
 //! Everything up to the position in the head file must be there. After that, the log ends with the first incomplete
 //! group, unless a later group proves that it was once complete.
 
+use std::collections::BTreeMap;
+
 use super::fold::{Fold, FoldError};
 use crate::index::{Index, IndexError, Part};
 use crate::layout::frame::FrameOrigin;
@@ -10,6 +12,7 @@ use crate::layout::head::{Head, Tip};
 use crate::layout::segment::{HEADER, Place};
 use crate::log::ReadError;
 use crate::merkle::{Node, Tree};
+use crate::record::{StreamId, StreamKind};
 use crate::segments::walk::{Group, Item, Walk, WalkStep};
 use crate::segments::{SegmentError, Segments, name_of};
 
@@ -367,6 +370,30 @@ pub(crate) struct ScannedLog {
 }
 
 impl ScannedLog {
+    /// The streams with frames that do not match their checksums: the first such frame of each, and why.
+    ///
+    /// # Errors
+    /// Something else is damaged, on which other streams depend.
+    pub(crate) fn damaged_streams(&self, segments: &Segments) -> Result<BTreeMap<StreamId, (u64, String)>, LoadError> {
+        let mut damaged = BTreeMap::new();
+        for (place, error) in &self.suspects {
+            let WalkStep::Group(group) = Walk::new(segments, *place).step() else { return Err(error.clone().into()) };
+            for found in group.items() {
+                let found = found?;
+                match (found.check(), &found.item) {
+                    (Ok(()), _) => {}
+                    (Err(SegmentError::Damaged(what)), Item::Frame(header))
+                        if header.kind != StreamKind::Log && header.stream != StreamId::LOG =>
+                    {
+                        damaged.entry(header.stream).or_insert((header.first_seq, what));
+                    }
+                    (Err(why), _) => return Err(why.into()),
+                }
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Checks that the suspects are intact, after all pending erasures are complete.
     pub(crate) fn check_suspects(&self, segments: &Segments) -> Result<(), LoadError> {
         for (place, error) in &self.suspects {

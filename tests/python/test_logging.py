@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import subprocess
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cloaca
 import pytest
 from cloaca import _logging
+from cloaca._loop import _new_loop
 
 from conftest import LIMIT
 
@@ -244,6 +249,24 @@ def test_logging_code_that_raises_on_records_of_asyncio_fails_no_coroutine(runne
     finally:
         logger.removeFilter(raises)
         logger.setLevel(level)
+
+
+def test_loops_that_are_made_at_once_leave_the_logger_of_asyncio_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: each switched the logger off while it was made; the second found it off, and left it so."""
+    make, both = asyncio.new_event_loop, threading.Barrier(2)
+    overlaps: list[int] = []
+
+    def slow() -> asyncio.AbstractEventLoop:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            overlaps.append(both.wait(0.2))
+        return make()
+
+    monkeypatch.setattr(asyncio, "new_event_loop", slow)
+    with ThreadPoolExecutor(2) as pool:
+        for loop in pool.map(lambda _: _new_loop(), range(2)):
+            loop.close()
+    assert overlaps == []
+    assert not logging.getLogger("asyncio").disabled
 
 
 def test_logging_code_that_raises_keeps_no_runner_from_opening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ from .errors import Error
 # The loop's methods that would end it, or a resource that all its coroutines share.
 _FORBIDDEN = ("stop", "close", "shutdown_asyncgens", "shutdown_default_executor")
 
+# Two loops that are made at once would leave the logger of asyncio disabled.
+_new_loop_lock = threading.RLock()
+
 
 class Loop:
     """The event loop of a runner, on a thread of its own, started for the first coroutine.
@@ -214,11 +217,12 @@ def run(name: str, function: Callable[[], Awaitable[object]]) -> object:
 def _new_loop() -> asyncio.AbstractEventLoop:
     # asyncio logs its selector in the middle of this, and a filter or handler of the program may raise.
     logger = logging.getLogger("asyncio")
-    was_disabled, logger.disabled = logger.disabled, True
-    try:
-        return asyncio.new_event_loop()
-    finally:
-        logger.disabled = was_disabled
+    with _new_loop_lock:
+        was_disabled, logger.disabled = logger.disabled, True
+        try:
+            return asyncio.new_event_loop()
+        finally:
+            logger.disabled = was_disabled
 
 
 def _drive(loop: asyncio.AbstractEventLoop, is_done: Callable[[], bool]) -> BaseException | None:
